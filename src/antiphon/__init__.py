@@ -1,0 +1,1 @@
+"""Antiphon: every message an organization sends and every answer it gets, in one ledger."""

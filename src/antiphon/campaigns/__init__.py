@@ -1,0 +1,1 @@
+"""One message to an audience: blasts and their follow-ups."""

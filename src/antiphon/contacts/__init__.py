@@ -1,0 +1,1 @@
+"""People, their addresses, groups, consent, suppressions, imports."""

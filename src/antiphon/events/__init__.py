@@ -1,0 +1,1 @@
+"""The event log of the platform, and who consumes it."""

@@ -1,0 +1,1 @@
+"""Conversations: what people wrote to us, and who answers."""

@@ -1,0 +1,1 @@
+"""The ledger: messages, outbox, attempts, status history, dispatch and receipts."""

@@ -1,0 +1,1 @@
+"""Adapters to providers: pure functions over values, one file each."""

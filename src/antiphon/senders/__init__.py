@@ -1,0 +1,1 @@
+"""An organization's provider accounts and the addresses it sends from."""

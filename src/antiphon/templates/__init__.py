@@ -1,0 +1,1 @@
+"""Message templates, their versions, and rendering."""
