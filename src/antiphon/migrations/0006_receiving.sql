@@ -1,0 +1,18 @@
+-- Provider webhooks as they came, kept 30 days: what was said, and what became of it.
+
+CREATE TABLE provider_events (
+    org_id      uuid NOT NULL REFERENCES organizations (id),
+    id          uuid NOT NULL,
+    account_id  uuid NOT NULL,
+    at          timestamptz NOT NULL DEFAULT now(),
+    headers     jsonb NOT NULL,
+    body        bytea NOT NULL,
+    receipts    int NOT NULL DEFAULT 0,
+    inbound     int NOT NULL DEFAULT 0,
+    unreadable  int NOT NULL DEFAULT 0,
+    parked      int NOT NULL DEFAULT 0,
+    note        text,
+    PRIMARY KEY (org_id, id)
+);
+CREATE INDEX provider_events_account ON provider_events (org_id, account_id, id);
+SELECT make_tenant_table('provider_events', 'SELECT, INSERT, DELETE');
