@@ -136,7 +136,9 @@ async def organization(conn: Connection, org_id: UUID) -> AsyncIterator[None]:
 
     For `receiving`'s group commit only: a failing statement rolls back this organization's part, not its neighbours'.
     """
-    await conn.execute(cast(LiteralString, f"SAVEPOINT part; SET LOCAL app.org_id = '{UUID(int=org_id.int)}'"), prepare=False)
+    await conn.execute(
+        cast(LiteralString, f"SAVEPOINT part; SET LOCAL app.org_id = '{UUID(int=org_id.int)}'"), prepare=False
+    )
     try:
         yield
     except BaseException:
@@ -200,12 +202,22 @@ def problem_of(error: BaseException) -> Problem | None:
     """What a database error means to the caller, or None when it is a defect of ours."""
     match error:
         case psycopg.errors.DiskFull():
-            return Unavailable("database_full", "the database's disk is full; nothing was stored. Free space, then try again")
+            return Unavailable(
+                "database_full", "the database's disk is full; nothing was stored. Free space, then try again"
+            )
         case PoolTimeout() | psycopg.OperationalError() | psycopg.errors.QueryCanceled():
-            return Unavailable("database_away", "the database cannot be reached or is too busy; nothing was stored. Try again")
+            return Unavailable(
+                "database_away",
+                "the database cannot be reached or is too busy; nothing was stored. Try again",
+            )
         case psycopg.errors.UniqueViolation():
-            return Conflict("already_exists", f"this already exists ({error.diag.constraint_name}); nothing was changed")
+            return Conflict(
+                "already_exists", f"this already exists ({error.diag.constraint_name}); nothing was changed"
+            )
         case psycopg.errors.ForeignKeyViolation():
-            return Conflict("still_referenced", f"another record refers to this ({error.diag.constraint_name}); nothing was changed")
+            return Conflict(
+                "still_referenced",
+                f"another record refers to this ({error.diag.constraint_name}); nothing was changed",
+            )
         case _:
             return None
