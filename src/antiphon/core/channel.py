@@ -34,6 +34,7 @@ class AddressKind(StrEnum):
     INSTAGRAM_ID = "instagram_id"
     PUSH_TOKEN = "push_token"
     VISITOR = "visitor"
+    URL = "url"
 
 
 class Purpose(StrEnum):
@@ -45,27 +46,19 @@ class Purpose(StrEnum):
     SUPPORT = "support"
 
 
-class ConsentRule(StrEnum):
-    """What must be on record before a message of a purpose may leave on a channel."""
-
-    REQUIRED = "required"
-    UNLESS_WITHDRAWN = "unless_withdrawn"
-    NOT_NEEDED = "not_needed"
-
-
-# The kinds of address a channel can use, the preferred one first. HTTP has none: its message brings its own URL.
-ADDRESS_KINDS: Mapping[Channel, tuple[AddressKind, ...]] = MappingProxyType(
+# The kind of address that a channel uses. A contact has no URL: a message on http brings its own.
+ADDRESS_KIND: Mapping[Channel, AddressKind] = MappingProxyType(
     {
-        Channel.EMAIL: (AddressKind.EMAIL,),
-        Channel.SMS: (AddressKind.PHONE,),
-        Channel.MMS: (AddressKind.PHONE,),
-        Channel.WHATSAPP: (AddressKind.PHONE, AddressKind.WHATSAPP_ID),
-        Channel.VOICE: (AddressKind.PHONE,),
-        Channel.PUSH: (AddressKind.PUSH_TOKEN,),
-        Channel.MESSENGER: (AddressKind.MESSENGER_ID,),
-        Channel.INSTAGRAM: (AddressKind.INSTAGRAM_ID,),
-        Channel.WEBCHAT: (AddressKind.VISITOR,),
-        Channel.HTTP: (),
+        Channel.EMAIL: AddressKind.EMAIL,
+        Channel.SMS: AddressKind.PHONE,
+        Channel.MMS: AddressKind.PHONE,
+        Channel.WHATSAPP: AddressKind.PHONE,
+        Channel.VOICE: AddressKind.PHONE,
+        Channel.PUSH: AddressKind.PUSH_TOKEN,
+        Channel.MESSENGER: AddressKind.MESSENGER_ID,
+        Channel.INSTAGRAM: AddressKind.INSTAGRAM_ID,
+        Channel.WEBCHAT: AddressKind.VISITOR,
+        Channel.HTTP: AddressKind.URL,
     }
 )
 
@@ -79,9 +72,8 @@ ALIASES: Mapping[str, Channel] = MappingProxyType(
     }
 )
 
-_MARKETING_NEEDS_CONSENT = frozenset(
-    {Channel.SMS, Channel.MMS, Channel.WHATSAPP, Channel.VOICE, Channel.PUSH}
-)
+# Marketing on these needs a recorded yes; on the others it may go until somebody says no. Other purposes need none.
+_MARKETING_NEEDS_YES = frozenset({Channel.SMS, Channel.MMS, Channel.WHATSAPP, Channel.VOICE, Channel.PUSH})
 
 
 def parse_channel(word: str, field: str = "channel") -> Channel:
@@ -95,8 +87,9 @@ def parse_channel(word: str, field: str = "channel") -> Channel:
         raise Invalid.field(field, f"not a channel; use one of {', '.join(Channel)}", word[:80]) from None
 
 
-def consent_rule(channel: Channel, purpose: Purpose) -> ConsentRule:
-    """What a message needs on record. Whatever the answer, a suppressed address is never written to."""
-    if purpose is not Purpose.MARKETING:
-        return ConsentRule.NOT_NEEDED
-    return ConsentRule.REQUIRED if channel in _MARKETING_NEEDS_CONSENT else ConsentRule.UNLESS_WITHDRAWN
+def needs_consent(purpose: Purpose, channel: Channel) -> bool:
+    """Whether a recorded yes must exist. Without the need, a recorded no still forbids marketing.
+
+    Whatever the answer, a suppressed address is never written to.
+    """
+    return purpose is Purpose.MARKETING and channel in _MARKETING_NEEDS_YES

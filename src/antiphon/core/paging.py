@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from antiphon.core.errors import Invalid
 
 T = TypeVar("T")
-K = TypeVar("K")
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -24,24 +23,23 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next: str | None = None
 
 
-def encode(*key: object) -> str:
+def encode_cursor(*values: object) -> str:
     """The cursor for a key: the values that the list is ordered by, of the last item shown."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(key)).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(msgspec.json.encode(values)).rstrip(b"=").decode()
 
 
-def decode(cursor: str | None, key: type[K]) -> K | None:
-    """The key inside a cursor, for example `decode(after, tuple[datetime, UUID])`; None for no cursor.
+def decode_cursor(text: str, *types: type[Any]) -> tuple[Any, ...]:
+    """The key inside a cursor: `decode_cursor(cursor, datetime, UUID)` gives a datetime and a UUID.
 
     Raises Invalid for a cursor that this list did not give out.
     """
-    if cursor is None or cursor == "":
-        return None
     try:
-        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        return msgspec.json.decode(raw, type=key)
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        values = msgspec.json.decode(raw, type=list[Any])
+        return tuple(msgspec.convert(value, kind) for value, kind in zip(values, types, strict=True))
     except (ValueError, msgspec.MsgspecError):
         raise Invalid.field(
-            "after", "not a cursor of this list; use the `next` of the page before, unchanged", cursor[:80]
+            "cursor", "not a cursor of this list; use the `next` of the page before, unchanged", text[:80]
         ) from None
 
 
@@ -55,6 +53,6 @@ def check_limit(limit: int | None) -> int:
 
 
 def cut(rows: Sequence[T], limit: int, key: Callable[[T], tuple[object, ...]]) -> Page[T]:
-    """A page from rows that were asked for with `limit + 1`: the one too many only says that there is a next page."""
+    """A page from rows asked for with `limit + 1`: the one too many only says that there is a next page."""
     items = list(rows[:limit])
-    return Page(items, encode(*key(items[-1])) if len(rows) > limit and items else None)
+    return Page(items, encode_cursor(*key(items[-1])) if len(rows) > limit and items else None)
