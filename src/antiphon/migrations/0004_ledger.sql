@@ -22,6 +22,7 @@ CREATE TABLE messages (
     address              text NOT NULL,
     template_version_id  uuid,
     language             text,
+    variables            jsonb,
     campaign_id          uuid,
     variant              text,
     sequence_id          uuid,
@@ -59,16 +60,15 @@ CREATE TABLE messages (
 CREATE INDEX messages_campaign ON messages (org_id, campaign_id, id) WHERE campaign_id IS NOT NULL;
 CREATE INDEX messages_contact ON messages (org_id, contact_id, id);
 
--- What was said: written once, beside the ledger, so that a status change rewrites a narrow row.
--- variables are what rendering reads, fixed when the message was made; text, subject and html are the sender's own
--- words when there is no template, and the rendered ones once a message was handed over.
+-- Words that no template holds (an inbound text, a message's own text), written once beside the ledger, so that a
+-- status change rewrites a narrow row. What a template says is rendered again from the version and the message's
+-- variables, which were fixed when the message was made: the same input, the same text.
 CREATE TABLE message_contents (
     org_id      uuid NOT NULL,
     message_id  uuid NOT NULL,
     subject     text,
     text        text,
     html        text,
-    variables   jsonb,
     media       jsonb,
     payload     jsonb,
     metadata    jsonb,
@@ -95,7 +95,7 @@ CREATE TABLE attempts (
     provider_message_id  text,
     finished_at          timestamptz,
     PRIMARY KEY (org_id, message_id, attempt_no)
-) PARTITION BY RANGE (message_id) ;
+) PARTITION BY RANGE (message_id);
 
 -- Facts about a message, append-only. key makes a provider's repetition one fact.
 CREATE TABLE message_events (
