@@ -63,6 +63,11 @@ def arm(specification: str) -> None:
     _armed.update(parsed)
 
 
+def is_armed(name: Name) -> bool:
+    """Whether this place will act: for code that must take another road to make the place real."""
+    return name in _armed
+
+
 def hit(name: Name) -> None:
     """Pass this place; act if it is armed and this is the time for it."""
     if _armed:

@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 
-class NotSent(Exception):  # noqa: N818 - a verdict, not a mishap
+class NotSent(Exception):
     """Nothing that the peer could act on has left this machine: safe to try again."""
 
     def __init__(self, reason: str) -> None:
@@ -20,7 +20,7 @@ class NotSent(Exception):  # noqa: N818 - a verdict, not a mishap
         self.reason = reason
 
 
-class MaybeSent(Exception):  # noqa: N818
+class MaybeSent(Exception):
     """The peer may have acted on it: never repeat without an idempotency key."""
 
     def __init__(self, reason: str) -> None:
@@ -31,7 +31,7 @@ class MaybeSent(Exception):  # noqa: N818
 class Request(Struct, frozen=True, kw_only=True):
     """One HTTP request. `timeout` covers the whole of it, connecting included; None is the client's own."""
 
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    method: Literal["GET", "POST"] = "POST"
     url: str
     headers: Mapping[str, str] = {}
     body: bytes = b""

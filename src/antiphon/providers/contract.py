@@ -15,14 +15,13 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from antiphon.core.channel import Channel
+from antiphon.core.channel import Channel, Purpose
 from antiphon.core.wire import MailEnvelope, MailReply, Request, Response
 from antiphon.providers.credentials import Credentials
 
 C = TypeVar("C", bound=Credentials)
 
 Payload = dict[str, Any]
-Purpose = Literal["marketing", "transactional", "notification", "support"]
 
 # ---- What came of a try --------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeVar, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -28,8 +28,8 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         shown = ", ".join(f"{name}={value!r}" for name, value in redacted(self).items())
         return f"{type(self).__name__}({shown})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
-        yield from redacted(self).items()
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return list(redacted(self).items())
 
 
 C = TypeVar("C", bound=Credentials)
@@ -81,22 +81,22 @@ def stored(credentials: Credentials) -> bytes:
 
 
 def _field(field: msgspec.inspect.Field) -> CredentialField:
-    described, title, text, is_secret = field.type, field.name, "", False
+    described: Any = field.type
+    schema: dict[str, str] = {}
+    extra: dict[str, bool] = {}
     if isinstance(described, msgspec.inspect.Metadata):
-        schema = cast("dict[str, str]", described.extra_json_schema or {})
-        title, text = schema.get("title", title), schema.get("description", text)
-        is_secret = bool(cast("dict[str, bool]", described.extra or {}).get("secret"))
-        described = described.type
+        marked: Any = described  # the library's own types are looser than what `secret` and `plain` put there
+        schema, extra, described = marked.extra_json_schema or {}, marked.extra or {}, described.type
     choices: tuple[str, ...] = ()
     if isinstance(described, msgspec.inspect.LiteralType):
         choices = tuple(str(value) for value in described.values)
     is_number = isinstance(described, msgspec.inspect.IntType)
     return CredentialField(
         name=field.name,
-        label=title,
-        help=text,
+        label=schema.get("title", field.name),
+        help=schema.get("description", ""),
         kind="choice" if choices else "number" if is_number else "text",
-        secret=is_secret,
+        secret=extra.get("secret", False),
         required=field.required,
         default=None if field.required else field.default,
         choices=choices,
