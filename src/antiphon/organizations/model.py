@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from msgspec import Struct
 
 from antiphon.core import ids
+from antiphon.core.errors import FieldError, Invalid
 
 ActorKind = Literal["key", "user", "operator", "system", "contact"]
 Role = Literal["admin", "manager", "user", "viewer"]
@@ -131,6 +135,74 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     subject_id: UUID | None
     detail: dict[str, Any]
 
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z")
+_COUNTRY = re.compile(r"[A-Z]{2}\Z")
+LONGEST_NAME = 200
+MOST_SETTINGS_BYTES = 16_384
+
+
+def check_organization(organization: Organization) -> Organization:
+    """The same organization. Raises Invalid naming every field that cannot be so."""
+    wrong: list[FieldError] = []
+    if not organization.name.strip() or len(organization.name) > LONGEST_NAME:
+        wrong.append(FieldError("name", f"must have 1 to {LONGEST_NAME} characters", organization.name[:80]))
+    if not _is_timezone(organization.timezone):
+        wrong.append(
+            FieldError(
+                "timezone", "is not a time zone; use a name like Europe/Berlin", organization.timezone[:80]
+            )
+        )
+    if organization.country is not None and not _COUNTRY.match(organization.country):
+        wrong.append(FieldError("country", "must be two capital letters, like DE", organization.country[:80]))
+    if not _LANGUAGE.match(organization.language):
+        wrong.append(
+            FieldError("language", "must be a language tag, like en or pt-BR", organization.language[:80])
+        )
+    if len(msgspec.json.encode(organization.settings)) > MOST_SETTINGS_BYTES:
+        wrong.append(FieldError("settings", f"must have at most {MOST_SETTINGS_BYTES} bytes as JSON"))
+    if wrong:
+        raise Invalid("the organization cannot be so; `errors` says why", wrong)
+    return organization
+
+
+def _is_timezone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (
+        ZoneInfoNotFoundError,
+        ValueError,
+        OSError,
+    ):  # OSError: the name of a folder of zones, such as Europe
+        return False
+    return True
+
+
+def wrong_key_fields(
+    name: str, scopes: Sequence[str], expires_at: datetime | None, now: datetime
+) -> list[FieldError]:
+    """Everything that is wrong with a key to be made; empty when it may be."""
+    wrong: list[FieldError] = []
+    if not name.strip() or len(name) > LONGEST_NAME:
+        wrong.append(FieldError("name", f"must have 1 to {LONGEST_NAME} characters", name[:80]))
+    if not scopes:
+        wrong.append(FieldError("scopes", "must name at least one permission"))
+    wrong.extend(
+        FieldError(f"scopes[{index}]", f"is not a permission; there are {', '.join(Permission)}", scope[:80])
+        for index, scope in enumerate(scopes)
+        if scope not in _SCOPES
+    )
+    if expires_at is not None and expires_at <= now:
+        wrong.append(FieldError("expires_at", "must be in the future", expires_at.isoformat()))
+    return wrong
+
+
+def permissions_of(scopes: Sequence[str]) -> frozenset[Permission]:
+    """The permissions that scopes name; a word that we no longer know gives nothing."""
+    return frozenset(Permission(scope) for scope in scopes if scope in _SCOPES)
+
+
+_SCOPES = frozenset(str(permission) for permission in Permission)
 
 KEY_MARK = "ak"
 _SHOWN = 6  # letters of the secret that the prefix shows, to tell keys apart

@@ -1,0 +1,220 @@
+"""The route kit: who may, in whose data, in which transaction. Every api.py is written with it.
+
+    @post("/", **requires(Permission.CONTACTS_WRITE), dto=StrictBody[NewContact], return_dto=None)
+    async def create_contact(unit: Unit, data: NewContact) -> Contact:
+        return await unit.write(service.create, data)
+
+The guard knows the key before anything is read. A key that this process has seen is checked again by the first
+statement of the request's own transaction: a revoked one is refused at once, a known one costs no transaction more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+
+import msgspec
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.spec import Operation
+from litestar.serialization import encode_json
+
+from antiphon.core.crypto import Vault
+from antiphon.core.db import Connection, Database
+from antiphon.core.errors import Forbidden, Invalid, Unauthorized
+from antiphon.core.settings import Settings
+from antiphon.organizations import idempotency, queries, service
+from antiphon.organizations.body import StrictBody
+from antiphon.organizations.keyring import KeyRing, KnownKey
+from antiphon.organizations.model import Actor, Permission
+
+__all__ = [
+    "Moment",
+    "Permission",
+    "Services",
+    "StrictBody",
+    "Unit",
+    "moment",
+    "provide_unit",
+    "public",
+    "requires",
+]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
+AnyRequest = Request[Any, Any, Any]
+
+SCHEMES = ("bearer", "apiKey")
+"""The names of the two ways to send a key, as the OpenAPI document declares them."""
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What a request may use; built once, by entry."""
+
+    database: Database
+    settings: Settings
+    vault: Vault
+    keys: KeyRing = msgspec.field(default_factory=KeyRing)
+
+
+def requires(permission: Permission) -> dict[str, Any]:
+    """The declaration of a route that needs one permission: guard, security and x-permission."""
+    return {
+        "guards": [_guard(permission)],
+        "security": [{scheme: []} for scheme in SCHEMES],
+        "operation_class": _operation(permission),
+        "opt": {"permission": permission},
+    }
+
+
+def public() -> dict[str, Any]:
+    """The declaration of a route that anybody may call."""
+    return {"security": [{}], "opt": {"public": True}}
+
+
+@cache
+def _guard(permission: Permission) -> Callable[[AnyConnection, BaseRouteHandler], Awaitable[None]]:
+    async def guard(connection: AnyConnection, handler: BaseRouteHandler) -> None:
+        known = await _sign_in(connection, permission, "unit" in handler.parsed_fn_signature.parameters)
+        if permission not in known.actor.permissions:
+            raise Forbidden(
+                "permission_missing",
+                f"this key has no permission {permission}; make one whose scopes include it",
+            )
+        connection.scope["user"] = known
+
+    return guard
+
+
+@cache
+def _operation(permission: Permission) -> type[Operation]:
+    @dataclass
+    class PermittedOperation(Operation):
+        x_permission: str = field(default=permission.value, metadata={"alias": "x-permission"})
+
+    return PermittedOperation
+
+
+async def _sign_in(connection: AnyConnection, permission: Permission, opens_unit: bool) -> KnownKey:
+    """Who sent the request. A known key with the permission is believed for now if its unit will check it again."""
+    services: Services = connection.app.state.services
+    token = _token(connection.headers)
+    known = services.keys.find(token)
+    if known is None or not opens_unit or permission not in known.actor.permissions:
+        actor = await service.authenticate(services.database, token)
+        known = services.keys.keep(token, actor)
+    return known
+
+
+def _token(headers: Mapping[str, str]) -> str:
+    given = headers.get("authorization")
+    if given is None:
+        token = headers.get("x-api-key")
+        if token is None:
+            raise Unauthorized("send an API key: `Authorization: Bearer ak_…`, or `X-API-Key: ak_…`")
+        return token.strip()
+    scheme, _, token = given.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized(f"Authorization must be `Bearer ak_…`; {scheme[:20]!r} is not supported")
+    return token.strip()
+
+
+class Unit:
+    """One request's way into its organization's data: a transaction when asked for, nothing held else."""
+
+    def __init__(self, request: AnyRequest, services: Services, known: KnownKey) -> None:
+        self.services = services
+        self.actor: Actor = known.actor
+        self._request = request
+        self._known = known
+
+    async def read(
+        self, fn: Callable[Concatenate[Connection, Actor, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`await fn(conn, actor, …)` in a read-only transaction."""
+        async with self.transaction(read_only=True) as conn:
+            return await fn(conn, self.actor, *args, **kwargs)
+
+    async def write(
+        self, fn: Callable[Concatenate[Connection, Actor, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`await fn(conn, actor, …)` in a transaction; with an Idempotency-Key, once.
+
+        A repeated request leaves by `idempotency.Replayed`, which the application answers with the stored answer: what
+        `fn` returned, under the route's status. One write per request, and return its result unchanged.
+        """
+        call = await self._call()
+        if call is None:
+            async with self.transaction() as conn:
+                return await fn(conn, self.actor, *args, **kwargs)
+        async with self._used(), self.services.database.transaction(self.actor.org_id) as conn:
+            await idempotency.begin(conn, self.actor.org_id, self._known.unchecked_id, call)
+            result = await fn(conn, self.actor, *args, **kwargs)
+            status = self._request.route_handler.status_code
+            answer = idempotency.Answer(status, b"" if status == 204 else encode_json(result))
+            await idempotency.finish(conn, self.actor.org_id, call, answer)
+        return result
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, *, read_only: bool = False) -> AsyncIterator[Connection]:
+        """A transaction for a route that needs several; it knows nothing of Idempotency-Key."""
+        async with (
+            self._used(),
+            self.services.database.transaction(self.actor.org_id, read_only=read_only) as conn,
+        ):
+            await self._check(conn)
+            yield conn
+
+    async def _check(self, conn: Connection) -> None:
+        """A key that was believed must still be in force."""
+        key_id = self._known.unchecked_id
+        if key_id is not None and not await queries.is_key_in_force(conn, self.actor.org_id, key_id):
+            raise Unauthorized(idempotency.KEY_ENDED)
+
+    @contextlib.asynccontextmanager
+    async def _used(self) -> AsyncIterator[None]:
+        """Around the transaction: forget a key that is refused, note one that was used."""
+        try:
+            yield
+        except Unauthorized:
+            self.services.keys.forget(self._known)
+            raise
+        if self.services.keys.is_note_due(self._known):
+            await service.note_use(self.services.database, self.actor)
+
+    async def _call(self) -> idempotency.Call | None:
+        request = self._request
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            return None
+        scope = request.scope
+        return idempotency.call_of(
+            key, scope["method"], scope["path"], scope["query_string"], await request.body()
+        )
+
+
+async def provide_unit(request: AnyRequest) -> Unit:
+    """The dependency `unit`; a plain value, so that nothing is left open when something else fails."""
+    return Unit(request, request.app.state.services, request.scope["user"])
+
+
+Moment = (
+    Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, with a time zone")]
+    | Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999, description="Unix milliseconds")]
+)
+"""A time as requests may write it."""
+
+
+def moment(given: datetime | int, name: str = "at") -> datetime:
+    """A request's time as a value. Raises Invalid for one without a time zone."""
+    if isinstance(given, int):
+        return datetime.fromtimestamp(given / 1000, UTC)
+    if given.tzinfo is None:
+        raise Invalid.field(name, "must name its time zone, as in 2027-03-15T09:30:00Z", given.isoformat())
+    return given
