@@ -1,0 +1,201 @@
+"""Writing outcomes down: each closes its own attempt, always; only the current attempt moves the queue row.
+
+A late outcome of an earlier attempt is recorded too, and a second acceptance of one message is told as `doubled`: the
+one thing that no fence can undo is at least never silent.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from antiphon.core import db
+from antiphon.core.db import Connection
+from antiphon.messages import ledger
+from antiphon.messages.claim import Claimed
+from antiphon.messages.lanes import Owned
+from antiphon.messages.ledger import Locked
+from antiphon.messages.model import RETRIES, Fact, Settlement, backoff
+from antiphon.providers.contract import (
+    Accepted,
+    AccountFault,
+    NotSent,
+    Outcome,
+    Rejected,
+    Throttled,
+    Unknown,
+)
+
+
+class TemplateFault(msgspec.Struct, frozen=True, kw_only=True, tag="template"):
+    """Rendering failed: this message's failure, and nobody else's. Nothing was sent."""
+
+    reason: str
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome of one attempt, and when it was known."""
+
+    claimed: Claimed
+    outcome: Outcome | TemplateFault
+    at: datetime
+
+
+class PollPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """When a message that was handed over is asked about, if nothing is heard of it."""
+
+    first_after: timedelta
+    limit: timedelta
+
+
+def settlement(told: Told, *, doubt_after: timedelta) -> Settlement:
+    """What an outcome means for its message. Pure but for the jitter."""
+    outcome, at = told.outcome, told.at
+    match outcome:
+        case Accepted():
+            return Settlement(after="gone", fact="sent")
+        case TemplateFault():
+            return Settlement(after="gone", fact="failed", reason="template")
+        case Rejected():
+            return Settlement(after="gone", fact="failed", reason="rejected")
+        case Throttled(after=after):
+            wait = after or timedelta(seconds=30)
+            return Settlement(after="again", reason="throttled", due_at=at + (wait if outcome.scope == "contact" else timedelta()))
+        case AccountFault():
+            return Settlement(after="again", reason="account", due_at=at)
+        case NotSent(after=after) if told.claimed.retries < RETRIES:
+            wait = max(backoff(told.claimed.retries), after or timedelta())
+            return Settlement(after="again", reason="not_sent", due_at=at + wait, counts_retry=True)
+        case NotSent():
+            return Settlement(after="gone", fact="failed", reason="given_up")
+        case Unknown():
+            return Settlement(after="doubt", fact="unknown", reason="unknown", due_at=at + doubt_after)
+
+
+async def record(
+    conn: Connection, lane: Owned, tolds: list[Told], *, poll: PollPlan | None, doubt_after: timedelta
+) -> list[UUID]:
+    """Write a batch of outcomes; returns the messages that were accepted twice, by two attempts."""
+    locked = await ledger.lock(conn, lane.org_id, (t.claimed.message_id for t in tolds))
+    outcomes = [(told, settlement(told, doubt_after=doubt_after)) for told in tolds]
+    moved = ledger.settle(locked, [f for t, s in outcomes if (f := _fact(t, s)) is not None])
+    proven = {m.after.id for m in moved if m.after.status in PROVEN}
+    proven |= {id_ for id_, held in locked.items() if held.row.status in PROVEN}
+    doubled = await db.tuples(
+        conn, RECORD,
+        org_id=lane.org_id, account_id=lane.account_id, lane_id=lane.id,
+        attempts=db.json([_attempt(t) for t in tolds]),
+        queue=db.json([_queue(t, s, proven) for t, s in outcomes]),
+        poll_first=poll.first_after if poll else None,
+        poll_limit=poll.limit if poll else None,
+        suspects=[t.claimed.message_id for t in tolds if _tried_before(locked, t)],
+    )  # fmt: skip
+    await ledger.write(conn, lane.org_id, moved)
+    return [row[0] for row in doubled]
+
+
+PROVEN = frozenset({"sent", "delivered", "read", "bounced", "failed"})
+"""Statuses that a fact proves: whatever the call said, there is nothing left to send."""
+
+
+def _tried_before(locked: dict[UUID, Locked], told: Told) -> bool:
+    """Is there another attempt that may have been accepted too? Then the statement looks."""
+    held = locked.get(told.claimed.message_id)
+    return told.claimed.attempt_no > 1 or (held is not None and held.current_attempt != told.claimed.attempt_no)
+
+
+def _fact(told: Told, settled: Settlement) -> Fact | None:
+    if not settled.fact:
+        return None
+    outcome, claimed = told.outcome, told.claimed
+    return Fact(
+        message_id=claimed.message_id,
+        kind=settled.fact,
+        key=f"{settled.fact}:{claimed.attempt_no}",
+        at=told.at,
+        source="dispatch",
+        attempt_no=claimed.attempt_no,
+        provider_message_id=outcome.provider_message_id if isinstance(outcome, Accepted) else None,
+        reason=settled.reason,
+        code=None if isinstance(outcome, Accepted | TemplateFault) else outcome.code,
+        detail=None if isinstance(outcome, Accepted) else outcome.reason,
+        payload=None if isinstance(outcome, TemplateFault) else outcome.payload or None,
+    )
+
+
+def _attempt(told: Told) -> dict[str, Any]:
+    outcome = told.outcome
+    return {
+        "message_id": told.claimed.message_id,
+        "attempt_no": told.claimed.attempt_no,
+        "outcome": outcome.__struct_config__.tag,
+        "code": None if isinstance(outcome, Accepted | TemplateFault) else outcome.code,
+        "reason": outcome.detail if isinstance(outcome, Accepted) else outcome.reason,
+        "provider_message_id": outcome.provider_message_id if isinstance(outcome, Accepted) else None,
+        "at": told.at,
+    }
+
+
+def _queue(told: Told, settled: Settlement, proven: set[UUID]) -> dict[str, Any]:
+    """What becomes of the queue row, if this attempt is still the current one."""
+    after = "gone" if told.claimed.message_id in proven else settled.after
+    return {
+        "message_id": told.claimed.message_id,
+        "attempt_no": told.claimed.attempt_no,
+        "state": {"gone": None, "again": 0, "doubt": 2}[after],
+        "due_at": settled.due_at,
+        "reason": settled.reason,
+        "retries": told.claimed.retries + settled.counts_retry,
+    }
+
+
+RECORD = """
+WITH told AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(attempts)s) AS a (
+        message_id uuid, attempt_no int, outcome text, code text, reason text, provider_message_id text, at timestamptz)
+), closed AS (
+    UPDATE attempts a
+       SET outcome = t.outcome, code = t.code, reason = t.reason, provider_message_id = t.provider_message_id,
+           finished_at = t.at
+      FROM told t
+     WHERE a.org_id = %(org_id)s AND a.message_id = t.message_id AND a.attempt_no = t.attempt_no AND a.outcome IS NULL
+), named AS (
+    INSERT INTO provider_ids (org_id, account_id, provider_message_id, message_id, attempt_no)
+    SELECT %(org_id)s, %(account_id)s, provider_message_id, message_id, attempt_no
+      FROM told WHERE provider_message_id IS NOT NULL
+        ON CONFLICT DO NOTHING
+), asked AS (
+    INSERT INTO polls (org_id, message_id, lane_id, provider_message_id, due_at, stop_at)
+    SELECT %(org_id)s, message_id, %(lane_id)s, provider_message_id, at + %(poll_first)s::interval,
+           at + %(poll_limit)s::interval
+      FROM told WHERE provider_message_id IS NOT NULL AND %(poll_first)s::interval IS NOT NULL
+        ON CONFLICT DO NOTHING
+), queue AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(queue)s) AS q (
+        message_id uuid, attempt_no int, state smallint, due_at timestamptz, reason text, retries smallint)
+), gone AS (
+    DELETE FROM outbox o USING queue q
+     WHERE o.org_id = %(org_id)s AND o.message_id = q.message_id AND q.state IS NULL
+       AND (o.attempt_no = q.attempt_no OR EXISTS (
+            SELECT FROM told t WHERE t.message_id = q.message_id AND t.outcome = 'accepted' AND o.state <> 1))
+), kept AS (
+    UPDATE outbox o SET state = q.state, due_at = q.due_at, wait_reason = q.reason, retries = q.retries
+      FROM queue q
+     WHERE o.org_id = %(org_id)s AND o.message_id = q.message_id AND q.state IS NOT NULL
+       AND o.attempt_no = q.attempt_no AND o.state IN (1, 2)
+), twice AS (
+    INSERT INTO message_events (org_id, message_id, key, kind, source, attempt_no)
+    SELECT %(org_id)s, t.message_id, 'doubled:' || t.attempt_no, 'doubled', 'dispatch', t.attempt_no
+      FROM told t
+     WHERE t.outcome = 'accepted' AND t.message_id = ANY(%(suspects)s::uuid[])
+       AND EXISTS (SELECT FROM attempts a
+                    WHERE a.org_id = %(org_id)s AND a.message_id = t.message_id AND a.attempt_no <> t.attempt_no
+                      AND a.outcome = 'accepted' AND a.provider_message_id IS DISTINCT FROM t.provider_message_id)
+        ON CONFLICT DO NOTHING
+    RETURNING message_id
+)
+SELECT message_id FROM twice
+"""
