@@ -1,8 +1,8 @@
 """Which addresses a customer's URL may lead to: the public internet, and what the operator has opened.
 
-`ipaddress.is_global` is not used: it calls addresses public that lead to loopback through NAT64, 6to4 or IPv4-compatible
-notation, and multicast ones too. So the ranges are listed (IANA's special-purpose registries), and an IPv4 address
-inside an IPv6 one is taken out and judged by itself.
+`ipaddress.is_global` is not used: it calls addresses public that lead to loopback through NAT64, 6to4 or
+IPv4-compatible notation, and multicast ones too. So the ranges are listed (IANA's special-purpose registries), and
+an IPv4 address inside an IPv6 one is taken out and judged by itself.
 """
 
 from __future__ import annotations
