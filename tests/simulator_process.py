@@ -117,8 +117,7 @@ class Simulator:
         self._process = None
         if process.returncode is None:
             getattr(process, how)()
-        code = await asyncio.wait_for(process.wait(), 10)
-        return code
+        return await asyncio.wait_for(process.wait(), 10)
 
     async def control(self, method: str, path: str, body: Any = None, **query: str | int | float) -> Any:
         """Call `/_control{path}`; its JSON. What the simulator refuses is an AssertionError with its words."""

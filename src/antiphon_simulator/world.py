@@ -67,11 +67,12 @@ class World:
     settings_path: Path | None = None
 
     def keep_settings(self) -> None:
-        """Write the settings where a restarted simulator finds them."""
+        """Write the settings where a restarted simulator finds them, without the faults: those were met or not."""
         if self.settings_path:
             self.settings_path.parent.mkdir(parents=True, exist_ok=True)
             half = self.settings_path.with_suffix(".half")
-            half.write_bytes(msgspec.json.format(msgspec.json.encode(self.book.settings())))
+            kept = msgspec.structs.replace(self.book.settings(), faults=())
+            half.write_bytes(msgspec.json.format(msgspec.json.encode(kept)))
             half.replace(self.settings_path)
 
     async def close(self) -> None:
