@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import psutil
@@ -190,9 +189,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("left out" + (" (a failure here: ANTIPHON_TEST_ALL=1)" if MUST_RUN_ALL else ""))
     for report in skipped:
-        where: Any = report.longrepr
-        why = str(where[2] if isinstance(where, tuple) else where)
-        terminalreporter.write_line(f"{report.nodeid}: {why.removeprefix('Skipped: ')}")
+        why = str(report.longrepr).rpartition("Skipped: ")[2].rstrip("')\"")
+        terminalreporter.write_line(f"{report.nodeid}: {why}")
 
 
 @pytest.hookimpl(trylast=True)

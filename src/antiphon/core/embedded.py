@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import fcntl
-import getpass
 import hashlib
 import importlib.util
 import logging
@@ -16,6 +15,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -56,9 +56,9 @@ class Embedded:
                 fcntl.flock(share, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            data, _, user = _parts(self.home)
-            if _postmaster(data):
-                _run(data, user, "pg_ctl", "-w", "-t", "300", "-m", "fast", "-D", str(data), "stop")
+            if server := _postmaster(_parts(self.home)[0]):
+                server.send_signal(signal.SIGINT)  # a fast shutdown: open transactions are rolled back
+                server.wait()
 
 
 def start(data_dir: Path, settings: Mapping[str, str] | None = None) -> Embedded:
@@ -74,10 +74,7 @@ def start(data_dir: Path, settings: Mapping[str, str] | None = None) -> Embedded
             data, password, user = _parts(home)
             if not (data / "PG_VERSION").exists():
                 _create(home, data, password, user)
-            if _postmaster(data) is None:
-                _launch(home, data, user, settings or {})
-            url = f"postgresql://postgres:{password.read_text().strip()}@127.0.0.1:{_port(data)}/postgres"
-            _wait(home, data, url)
+            url = _run(home, data, password.read_text().strip(), user, settings or {})
         except BaseException:
             share.close()
             raise
@@ -187,13 +184,33 @@ def _create(home: Path, data: Path, password: Path, user: str | None) -> None:
     if user:
         for path in (fresh, password):
             shutil.chown(path, user)
-    _run(
-        data, user, "initdb", "-D", str(fresh), "-U", "postgres", "--auth=scram-sha-256", f"--pwfile={password}",
-        "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
+    done = subprocess.run(
+        [_reachable(user) / "initdb", "-D", fresh, "-U", "postgres", "--auth=scram-sha-256", f"--pwfile={password}",
+         "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"],
+        user=user, cwd="/", env=_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if done.returncode:
+        raise EmbeddedError(
+            f"no database could be made in {home}: {(done.stderr or done.stdout)[-600:].strip()}"
+        )
     with (fresh / "postgresql.conf").open("a") as file:
         file.write("\ninclude_if_exists = 'antiphon.conf'\n")
     fresh.rename(data)
+
+
+def _run(home: Path, data: Path, password: str, user: str | None, settings: Mapping[str, str]) -> str:
+    """The URL of a server that answers. One that dies is tried again: a killed one's children may linger a second."""
+    for is_last in (False, False, True):
+        if _postmaster(data) is None:
+            _launch(home, data, user, settings)
+        url = f"postgresql://postgres:{password}@127.0.0.1:{_port(data)}/postgres"
+        refusal = _wait(home, data, url)
+        if refusal is None:
+            return url
+        if is_last:
+            raise EmbeddedError(f"the embedded PostgreSQL did not start: {refusal}\n{_tail(home)}")
+        time.sleep(1)
+    raise AssertionError("unreachable")
 
 
 def _launch(home: Path, data: Path, user: str | None, settings: Mapping[str, str]) -> None:
@@ -225,25 +242,41 @@ def _launch(home: Path, data: Path, user: str | None, settings: Mapping[str, str
     if user:
         for path in (data / "antiphon.conf", server_log):
             shutil.chown(path, user)
-    _run(data, user, "pg_ctl", "-W", "-D", str(data), "-l", str(server_log), "start", is_detached=True)
+    # The shell's only part is to leave the server behind as nobody's child; nothing passes through its syntax.
+    detach = '"$0" -D "$1" </dev/null >>"$2" 2>&1 &'
+    postgres = _reachable(user) / "postgres"
+    subprocess.run(
+        ["/bin/sh", "-c", detach, postgres, data, server_log],
+        user=user, cwd="/", env=_environment(), start_new_session=True, check=True,
+    )  # fmt: skip
 
 
-def _wait(home: Path, data: Path, url: str) -> None:
-    """Until the server answers. Recovery has no limit; a server that is not there any more, has."""
+def _wait(home: Path, data: Path, url: str) -> str | None:
+    """Until the server answers, as long as its recovery takes; what it said last if it is not there any more."""
     begun = told = time.monotonic()
     while True:
         try:
             psycopg.connect(url, connect_timeout=5).close()
-            return
+            return None
         except psycopg.OperationalError as error:
             refusal = str(error).strip()
         now = time.monotonic()
-        if _postmaster(data) is None and now - begun > 5:
-            raise EmbeddedError(f"the embedded PostgreSQL did not start: {refusal}\n{_tail(home)}")
+        if now - begun > 0.5 and not _is_there(data):
+            return refusal
         if now - told > 5:
             told = now
             log.warning("waiting for the embedded PostgreSQL (%d s): %s", now - begun, _tail(home, 1))
         time.sleep(0.03)
+
+
+def _is_there(data: Path) -> bool:
+    """Whether a server of this folder runs, be it so young that it has not written its number yet."""
+    if _postmaster(data):
+        return True
+    return any(
+        {"-D", str(data)} <= set(process.info["cmdline"] or ())
+        for process in psutil.process_iter(["cmdline"])
+    )
 
 
 def _tail(home: Path, lines: int = 8) -> str:
@@ -272,29 +305,15 @@ def _free_port(data: Path) -> int:
     raise EmbeddedError("no free port on 127.0.0.1")
 
 
-def _run(data: Path, user: str | None, program: str, *arguments: str, is_detached: bool = False) -> None:
-    """Run one of the binaries; a detached one must not hold our pipes, because it stays."""
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+
+
+def _reachable(user: str | None) -> Path:
+    """The binaries; for root, whose environment the server's user may not enter, a copy of them where it can."""
     binaries = _binaries()
-    if user and not _may_enter(user, binaries):
-        binaries = _copied(binaries)
-    done = subprocess.run(
-        [binaries / program, *arguments],
-        user=user,
-        cwd="/",
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL if is_detached else subprocess.PIPE,
-        stderr=subprocess.DEVNULL if is_detached else subprocess.STDOUT,
-        env={name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))},
-        check=False,
-    )
-    if done.returncode:
-        who = user or getpass.getuser()
-        raise EmbeddedError(f"{program} of {data} failed as user {who}: {(done.stdout or '')[-600:]}")
-
-
-def _copied(binaries: Path) -> Path:
-    """For root, whose environment the server's user cannot enter: the same binaries, where it can."""
+    if user is None or _may_enter(user, binaries):
+        return binaries
     source = binaries.parent
     stamp = f"{source.stat().st_mtime_ns:x}"[-8:]
     target = ROOTS_HOME / f"{source.name}-{stamp}"

@@ -187,7 +187,7 @@ class _secrets:  # noqa: N801 - used like a function, in `with`
     """The passwords this machine knows, locked while they are looked at, written when they changed."""
 
     def __init__(self, data_dir: Path) -> None:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._path = data_dir / "roles.json"
         self._known: dict[str, str] = {}
 

@@ -145,8 +145,8 @@ def _web(text: str) -> str:
 
 
 def _secret(text: str) -> str:
-    if len(text) < 32:
-        raise ValueError("must have at least 32 characters; make one with: openssl rand -base64 32")
+    if any(len(key.strip()) < 32 for key in text.split(",")):
+        raise ValueError("each key must have at least 32 characters; make one with: openssl rand -base64 32")
     return text
 
 
