@@ -12,7 +12,7 @@ from minijinja import Environment
 
 from antiphon.templates import localize
 
-FUEL = 20_000  # steps; a table of fifty lines and ten columns needs 2,000
+FUEL = 100_000  # steps; a table of fifty lines and ten columns needs 2,000
 
 _REMOVED_FILTERS = (
     *("abs", "attr", "batch", "bool", "capitalize", "chain", "count", "d", "dictsort", "e", "escape"),

@@ -25,10 +25,13 @@ from antiphon.templates.model import (
     MAX_PARAMETER,
     Approved,
     ApprovedButton,
+    Limits,
     Rendered,
     TemplateVersion,
 )
 from antiphon.templates.syntax import MAX_INNER_VALUE, MAX_ITEMS, MAX_VALUE, Fault
+
+__all__ = ["Compiled", "PartFault", "RenderError", "compile_version", "fill", "render"]
 
 _KEPT = 1_024  # compiled versions
 _DEPTH = 4  # values inside values
@@ -89,11 +92,21 @@ def render(
     return fill(compiled or _keep(version), variables, language, at=at)
 
 
-def fill(compiled: Compiled, variables: Mapping[str, Any], language: str | None, *, at: datetime) -> Rendered:
-    """`render` for a version that is compiled already, for example one that is not saved yet."""
+def fill(
+    compiled: Compiled,
+    variables: Mapping[str, Any],
+    language: str | None,
+    *,
+    at: datetime,
+    limits: Limits | None = None,
+) -> Rendered:
+    """`render` for a version that is compiled already, for example one that is not saved yet.
+
+    `limits` are the channel's unless others are given.
+    """
     version, parts, engine = compiled.version, compiled.parts, compiled.engine
     context = _context(compiled, variables, language or version.language, at)
-    limits = LIMITS[version.channel]
+    limits = limits or LIMITS[version.channel]
     subject = text = html = None
     if (part := parts.get("subject")) is not None:
         subject = _within("subject", _one_line(_say(engine, part, context)), limits.subject)

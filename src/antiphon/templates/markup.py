@@ -1,0 +1,92 @@
+"""Where a variable may stand in HTML. Escaping protects text and quoted attributes, and nothing else: so nowhere
+else may a variable stand.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TOKEN = re.compile(
+    r"(?P<value>\{\{.*?\}\})|(?P<tag>\{%.*?%\}|\{#.*?#\})|(?P<comment><!--)|(?P<raw><(?:script|style)\b)"
+    r"|(?P<open><[a-zA-Z/!?])",
+    re.DOTALL | re.IGNORECASE,
+)
+_INSIDE = re.compile(
+    r"(?P<value>\{\{.*?\}\})|(?P<tag>\{%.*?%\}|\{#.*?#\})|(?P<quote>[\"'])|(?P<close>>)", re.DOTALL
+)
+_RUNS = re.compile(r"([a-zA-Z:_-]+)\s*=\s*\Z")
+_LINK = frozenset(
+    {"href", "src", "action", "formaction", "background", "poster", "cite", "data", "xlink:href"}
+)
+_SCHEME = re.compile(r"\s*(https?://|mailto:|tel:|sms:|/|#|\?|cid:)", re.IGNORECASE)
+
+
+def wrong_places(html: str) -> list[str]:
+    """What is wrong with where the variables stand: a line, the place, the remedy. Empty if nothing is."""
+    return [f"line {html.count(chr(10), 0, at) + 1}: {why}" for at, why in _Walk(html).wrong]
+
+
+class _Walk:
+    """One pass over the HTML: text, then tags, their attributes, and what is not HTML at all."""
+
+    def __init__(self, html: str) -> None:
+        self.html = html
+        self.wrong: list[tuple[int, str]] = []
+        at = 0
+        while (found := _TOKEN.search(html, at)) is not None:
+            match found.lastgroup:
+                case "comment":
+                    at = self.skip(found.start(), re.compile("-->"), "a comment")
+                case "raw":
+                    word = found[0][1:].lower()
+                    at = self.tag(found.end())
+                    at = self.skip(at, re.compile(f"</{word}", re.IGNORECASE), f"<{word}>")
+                case "open":
+                    at = self.tag(found.end())
+                case _:
+                    at = found.end()
+
+    def skip(self, at: int, end: re.Pattern[str], place: str) -> int:
+        closed = end.search(self.html, at)
+        until = closed.end() if closed else len(self.html)
+        if "{{" in self.html[at:until]:
+            self.wrong.append(
+                (at, f"a variable stands in {place}, where it cannot be escaped; put it into the text")
+            )
+        return until
+
+    def tag(self, at: int) -> int:
+        """Walk to the end of a tag whose < is behind us."""
+        quote, opened = "", 0
+        while (found := _INSIDE.search(self.html, at)) is not None:
+            at = found.end()
+            match found.lastgroup:
+                case "quote" if not quote:
+                    quote, opened = found[0], found.start()
+                case "quote" if found[0] == quote:
+                    quote = ""
+                case "close" if not quote:
+                    return at
+                case "value":
+                    self.value(found.start(), quote, opened)
+                case _:
+                    pass
+        return len(self.html)
+
+    def value(self, at: int, quote: str, opened: int) -> None:
+        if not quote:
+            self.wrong.append(
+                (at, 'a variable in a tag must stand in quotes, as in <a title="{{ eventName }}">')
+            )
+            return
+        named = _RUNS.search(self.html, max(0, opened - 80), opened)
+        name = named[1].lower() if named else ""
+        if name.startswith("on") or name in ("style", "srcdoc", "srcset"):
+            self.wrong.append(
+                (at, f"a variable cannot stand in {name}=…, where it could run or restyle; remove it")
+            )
+        elif name in _LINK and not _SCHEME.match(self.html[opened + 1 : at]):
+            self.wrong.append(
+                (at, f"{name} begins with a variable, which could be any kind of link; begin with https://, "
+                 'as in href="https://example.com/{{ bookingRef }}"')
+            )  # fmt: skip
