@@ -1,0 +1,170 @@
+"""Whom a campaign is for: groups and contacts, minus exclusions, a page at a time by contact id.
+
+`stage_audience` fills the temporary table `audience_page` of the caller's transaction, so that the next statement can
+join it: nothing of a million people travels through Python.
+"""
+
+from __future__ import annotations
+
+from typing import LiteralString
+from uuid import UUID
+
+from msgspec import Struct
+
+from antiphon.core import db
+from antiphon.core.channel import ADDRESS_KIND, Channel
+from antiphon.core.db import Connection
+from antiphon.core.errors import Conflict, FieldError, Invalid
+
+CREATE_AUDIENCE_PAGE: LiteralString = """
+    CREATE TEMP TABLE IF NOT EXISTS audience_page (
+        contact_id uuid, address text, language text, is_active boolean, variables jsonb
+    ) ON COMMIT DELETE ROWS
+"""
+
+
+class Audience(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Groups and contacts, minus groups and contacts. Each person once, however many ways lead to them."""
+
+    groups: list[UUID] = []
+    contacts: list[UUID] = []
+    exclude_groups: list[UUID] = []
+    exclude_contacts: list[UUID] = []
+
+
+FIRST = UUID(int=0)
+
+
+async def stage_audience(
+    conn: Connection,
+    org_id: UUID,
+    audience: Audience,
+    channel: Channel,
+    after: UUID | None,
+    limit: int,
+) -> tuple[int, UUID | None]:
+    """Fill `audience_page` with the next page; returns how many rows it has and the `after` of the page that follows.
+
+    Its columns: `contact_id`, `address` (the primary one of the channel's kind, '' when the contact has none),
+    `language`, `is_active`, and `variables`: the contact's attributes and firstName, lastName, email, phone, company,
+    those that it has. Up to `limit` people are looked at; excluded and deleted ones leave gaps, so a page may be short
+    or empty. The end is None, never an empty page.
+    """
+    await db.execute(conn, CREATE_AUDIENCE_PAGE)
+    await db.execute(conn, "DELETE FROM audience_page")
+    found = await db.tuples(
+        conn,
+        """
+        WITH candidate AS MATERIALIZED (
+            SELECT contact_id FROM (
+                SELECT member.contact_id
+                  FROM unnest(%(groups)s::uuid[]) AS wanted (id)
+                 CROSS JOIN LATERAL (
+                       SELECT m.contact_id FROM group_members m
+                        WHERE m.org_id = %(org_id)s AND m.group_id = wanted.id AND m.contact_id > %(after)s
+                        ORDER BY m.contact_id
+                        LIMIT %(limit)s) AS member
+                 UNION
+                SELECT named.id FROM unnest(%(contacts)s::uuid[]) AS named (id) WHERE named.id > %(after)s
+            ) AS everybody
+            ORDER BY contact_id
+            LIMIT %(limit)s
+        ), staged AS (
+            INSERT INTO audience_page (contact_id, address, language, is_active, variables)
+            SELECT c.id, coalesce(a.of_channel, ''), c.language, c.is_active,
+                   c.attributes || jsonb_strip_nulls(jsonb_build_object(
+                       'firstName', c.first_name, 'lastName', c.last_name, 'company', c.company,
+                       'email', a.email, 'phone', a.phone))
+              FROM candidate
+              JOIN contacts c ON c.org_id = %(org_id)s AND c.id = candidate.contact_id AND c.deleted_at IS NULL
+             CROSS JOIN LATERAL (
+                   SELECT (array_agg(x.value ORDER BY x.is_primary DESC, x.id)
+                              FILTER (WHERE x.kind = %(kind)s))[1] AS of_channel,
+                          (array_agg(x.value ORDER BY x.is_primary DESC, x.id)
+                              FILTER (WHERE x.kind = 'email'))[1] AS email,
+                          (array_agg(x.value ORDER BY x.is_primary DESC, x.id)
+                              FILTER (WHERE x.kind = 'phone'))[1] AS phone
+                     FROM addresses x
+                    WHERE x.org_id = %(org_id)s AND x.contact_id = c.id AND x.deleted_at IS NULL) AS a
+             WHERE NOT EXISTS (SELECT FROM group_members x
+                                WHERE x.org_id = %(org_id)s AND x.contact_id = c.id
+                                  AND x.group_id = ANY (%(exclude_groups)s::uuid[]))
+               AND c.id <> ALL (%(exclude_contacts)s::uuid[])
+            ON CONFLICT DO NOTHING
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM staged),
+               (SELECT contact_id FROM candidate ORDER BY contact_id DESC LIMIT 1)
+        """,
+        org_id=org_id,
+        kind=ADDRESS_KIND[channel],
+        after=after or FIRST,
+        limit=limit,
+        groups=audience.groups,
+        contacts=audience.contacts,
+        exclude_groups=audience.exclude_groups,
+        exclude_contacts=audience.exclude_contacts,
+    )
+    staged, last = found[0]
+    return staged, last
+
+
+async def count_audience(conn: Connection, org_id: UUID, audience: Audience) -> int:
+    """How many people `stage_audience` would stage in all, the inactive among them."""
+    return await db.value(
+        conn,
+        """
+        SELECT count(*)
+          FROM (SELECT m.contact_id FROM group_members m
+                 WHERE m.org_id = %(org_id)s AND m.group_id = ANY (%(groups)s::uuid[])
+                 UNION
+                SELECT named.id FROM unnest(%(contacts)s::uuid[]) AS named (id)) AS everybody
+          JOIN contacts c ON c.org_id = %(org_id)s AND c.id = everybody.contact_id AND c.deleted_at IS NULL
+         WHERE NOT EXISTS (SELECT FROM group_members x
+                            WHERE x.org_id = %(org_id)s AND x.contact_id = c.id
+                              AND x.group_id = ANY (%(exclude_groups)s::uuid[]))
+           AND c.id <> ALL (%(exclude_contacts)s::uuid[])
+        """,
+        org_id=org_id,
+        groups=audience.groups,
+        contacts=audience.contacts,
+        exclude_groups=audience.exclude_groups,
+        exclude_contacts=audience.exclude_contacts,
+    )
+
+
+async def check_audience(conn: Connection, org_id: UUID, audience: Audience) -> None:
+    """Every group and contact exists, and every group to send to is active. Raises Invalid or Conflict."""
+    groups = await db.tuples(
+        conn,
+        """
+        SELECT id, name, is_active FROM groups
+         WHERE org_id = %(org_id)s AND deleted_at IS NULL AND id = ANY (%(ids)s::uuid[])
+        """,
+        org_id=org_id,
+        ids=[*audience.groups, *audience.exclude_groups],
+    )
+    known = {group_id for group_id, _, _ in groups}
+    contacts = await db.tuples(
+        conn,
+        """
+        SELECT id FROM contacts
+         WHERE org_id = %(org_id)s AND deleted_at IS NULL AND id = ANY (%(ids)s::uuid[])
+        """,
+        org_id=org_id,
+        ids=[*audience.contacts, *audience.exclude_contacts],
+    )
+    known |= {contact_id for (contact_id,) in contacts}
+    wrong = [
+        FieldError(f"{name}[{index}]", "does not exist in this organization", str(wanted))
+        for name in ("groups", "contacts", "exclude_groups", "exclude_contacts")
+        for index, wanted in enumerate(getattr(audience, name))
+        if wanted not in known
+    ]
+    if wrong:
+        raise Invalid("the audience names what does not exist; `errors` says which", wrong)
+    inactive = sorted(name for group_id, name, active in groups if not active and group_id in audience.groups)
+    if inactive:
+        raise Conflict(
+            "group_inactive", f"inactive groups cannot be used: {', '.join(inactive)}; activate them first"
+        )
