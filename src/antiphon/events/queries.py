@@ -59,9 +59,12 @@ async def lock_head(conn: Connection, org_id: UUID) -> int | None:
     )
 
 
-async def number_new(conn: Connection, org_id: UUID, head: int, limit: int) -> int:
-    """Move up to `limit` new events, in the order of their ids, to the numbers after `head`; returns how many."""
-    return await db.execute(
+async def number_new(conn: Connection, org_id: UUID, head: int, limit: int) -> tuple[int, int]:
+    """Move up to `limit` new events, in the order of their ids, to the numbers after `head`.
+
+    Returns how many were taken and how many were stored: the same number, unless the head is wrong.
+    """
+    [(taken, stored)] = await db.tuples(
         conn,
         """
         WITH moved AS (
@@ -69,16 +72,20 @@ async def number_new(conn: Connection, org_id: UUID, head: int, limit: int) -> i
              WHERE org_id = %(org_id)s AND id = ANY (ARRAY(
                    SELECT id FROM events_new WHERE org_id = %(org_id)s ORDER BY id LIMIT %(limit)s))
             RETURNING id, name, subject_id, payload, at
+        ), stored AS (
+            INSERT INTO events (org_id, seq, name, subject_id, payload, at)
+            SELECT %(org_id)s, %(head)s + row_number() OVER (ORDER BY id), name, subject_id, payload, at
+              FROM moved
+                ON CONFLICT DO NOTHING
+            RETURNING seq
         )
-        INSERT INTO events (org_id, seq, name, subject_id, payload, at)
-        SELECT %(org_id)s, %(head)s + row_number() OVER (ORDER BY id), name, subject_id, payload, at
-          FROM moved
-            ON CONFLICT DO NOTHING
+        SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM stored)
         """,
         org_id=org_id,
         head=head,
         limit=limit,
     )
+    return taken, stored
 
 
 async def move_head(conn: Connection, org_id: UUID, head: int) -> None:

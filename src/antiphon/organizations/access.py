@@ -147,7 +147,8 @@ class Unit:
         """`await fn(conn, actor, …)` in a transaction; with an Idempotency-Key, once.
 
         A repeated request leaves by `idempotency.Replayed`, which the application answers with the stored answer: what
-        `fn` returned, under the route's status. One write per request, and return its result unchanged.
+        `fn` returned, under the route's status. One write per request, and return its result unchanged. A result that
+        shows a secret has `without_secret()`, which is what a repeated request gets.
         """
         call = await self._call()
         if call is None:
@@ -156,8 +157,9 @@ class Unit:
         async with self._used(), self.services.database.transaction(self.actor.org_id) as conn:
             await idempotency.begin(conn, self.actor.org_id, self._known.unchecked_id, call)
             result = await fn(conn, self.actor, *args, **kwargs)
+            kept = result.without_secret() if isinstance(result, idempotency.HasSecret) else result
             status = self._request.route_handler.status_code
-            answer = idempotency.Answer(status, b"" if status == 204 else encode_json(result))
+            answer = idempotency.Answer(status, b"" if status == 204 else encode_json(kept))
             await idempotency.finish(conn, self.actor.org_id, call, answer)
         return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 import msgspec
@@ -12,14 +13,15 @@ from msgspec import inspect
 
 from antiphon.core.errors import BadRequest, FieldError, Invalid, UnsupportedMediaType
 
-T = TypeVar("T", bound=msgspec.Struct | list[Any])
+T = TypeVar("T")
+Model = TypeVar("Model", bound=msgspec.Struct | Collection[msgspec.Struct])
 
 MOST_ERRORS = 50
 _MOST_ITEMS = 1000
 _WHERE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?", re.DOTALL)
 
 
-class StrictBody(MsgspecDTO[Any]):
+class StrictBody(MsgspecDTO[Model]):
     """`@post("/", dto=StrictBody[NewContact], return_dto=None)`: the body must be JSON that is a NewContact.
 
     Two hooks of Litestar's DTO are replaced: how bytes become a value, and which schema describes it.

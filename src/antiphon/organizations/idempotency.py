@@ -7,6 +7,7 @@ refused (422), one whose first request still runs as well (409): nobody waits wi
 from __future__ import annotations
 
 import hashlib
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 import psycopg
@@ -33,6 +34,15 @@ class Answer(Struct, frozen=True):
 
     status: int
     body: bytes
+
+
+@runtime_checkable
+class HasSecret(Protocol):
+    """A result that shows a secret once: what is kept for a repeated request is the result without it."""
+
+    def without_secret(self) -> object:
+        """The same result, with None where the secret was."""
+        ...
 
 
 class Replayed(Exception):
