@@ -136,6 +136,7 @@ class Outbound(Struct, frozen=True, kw_only=True):
     sender_name: str | None = None
     unsubscribe_url: str | None = None  # https, one click (RFC 8058)
     headers: Mapping[str, str] = {}  # email: more header fields
+    at: datetime | None = None  # the instant that rendering read; a mail's Date
 
     def __repr__(self) -> str:
         return f"Outbound({self.message_id}, {self.channel}, {self.purpose})"
