@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -16,7 +16,6 @@ from litestar.exceptions import (
     SerializationException,
     ValidationException,
 )
-from litestar.types import ExceptionHandlersMap
 from msgspec import Struct
 from psycopg_pool import PoolTimeout
 
@@ -72,9 +71,8 @@ def on_replayed(_: AnyRequest, replayed: Replayed) -> Response[bytes]:
 
 def on_parameters(_: AnyRequest, error: ValidationException) -> Response[ProblemBody]:
     """Wrong query, path or header parameters. The text that Litestar made is not shown: it repeats the whole URL."""
-    wrong = [
-        _parameter(entry) for entry in cast("Sequence[Any]", error.extra or ()) if isinstance(entry, Mapping)
-    ]
+    entries = cast("list[Mapping[str, Any]]", error.extra if isinstance(error.extra, list) else [])
+    wrong = [_parameter(entry) for entry in entries]
     if not wrong and (found := _MISSING.match(error.detail)):
         wrong = [FieldError(found[2], "is required")]
     if not wrong:
@@ -133,10 +131,8 @@ def on_database(request: AnyRequest, error: Exception) -> Response[ProblemBody]:
 
 def on_defect(request: AnyRequest, error: Exception) -> Response[ProblemBody]:
     """A defect of ours: the log has everything, the caller an id to ask with."""
-    request_id = cast("str | None", request.scope.get("antiphon_request_id"))
-    log.error(
-        "request_failed", method=request.method, route=request.scope.get("path_template"), exc_info=error
-    )
+    scope = cast("dict[str, Any]", request.scope)
+    log.error("request_failed", method=request.method, route=scope.get("path_template"), exc_info=error)
     return answer(
         Problem(
             500,
@@ -144,11 +140,11 @@ def on_defect(request: AnyRequest, error: Exception) -> Response[ProblemBody]:
             "Something went wrong on our side",
             "this is a defect of the server, and its log has the details; when you report it, name the request_id",
         ),
-        request_id,
+        scope.get("antiphon_request_id"),
     )
 
 
-HANDLERS: ExceptionHandlersMap = {
+HANDLERS: dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]] = {
     Problem: on_problem,
     Replayed: on_replayed,
     ValidationException: on_parameters,

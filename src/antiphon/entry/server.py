@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Generator
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -38,7 +38,7 @@ class TimedHttp(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _is_in_body = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """A connection that says nothing is dropped too."""
         super().connection_made(transport)
         self._arm(self.HEAD)
@@ -124,7 +124,7 @@ async def serve(
     """Serve until `stop` is set; then take no new requests and give those that run ten seconds."""
     server = Embedded(
         uvicorn.Config(
-            cast("uvicorn.config.ASGIApplication", app),
+            cast("Any", app),
             http=TimedHttp,
             ws="none",
             lifespan="on",
@@ -139,7 +139,7 @@ async def serve(
     serving = asyncio.create_task(server.serve(sockets=[sock]), name="http server")
     stopping = asyncio.create_task(stop.wait())
     try:
-        while not (server.started or serving.done()):
+        while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
         if started is not None and not serving.done():
             started.set()

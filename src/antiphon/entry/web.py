@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from typing import cast
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, ExceptionHandlersMap
 
 from antiphon.entry import edge, openapi, operations, problems, reference
 from antiphon.organizations.access import Services, provide_unit
@@ -50,7 +51,7 @@ def litestar_application(services: Services | None) -> Litestar:
             reference.get_document,
         ],
         dependencies={"unit": Provide(provide_unit)},
-        exception_handlers=problems.HANDLERS,
+        exception_handlers=cast("ExceptionHandlersMap", problems.HANDLERS),
         request_max_body_size=MOST_BODY_BYTES,
         openapi_config=openapi.config(),
         state=State({"services": services}),
