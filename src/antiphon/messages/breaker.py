@@ -17,7 +17,7 @@ QUIET = 30.0
 
 @dataclass
 class Breaker:
-    """Opens when at least half of the last calls (20 to 40) brought no answer; closes with the first answer."""
+    """Opens when at least half of the last calls (20 to 40) brought no answer; the first answer closes it."""
 
     last: deque[bool] = field(default_factory=lambda: deque[bool](maxlen=WINDOW))
     opened_at: float | None = None
@@ -34,7 +34,7 @@ class Breaker:
             return
         failed = isinstance(outcome, NotSent | Unknown)
         self.last.append(failed)
-        if not failed:
+        if self.is_open and not failed:
             self.opened_at = None
             self.last.clear()
         elif not self.is_open and len(self.last) >= FEWEST and sum(self.last) * 2 >= len(self.last):

@@ -60,7 +60,14 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def claim(
-    conn: Connection, lane: Owned, worker: UUID, *, room: int, call_timeout: timedelta, lease: float, replay: timedelta | None
+    conn: Connection,
+    lane: Owned,
+    worker: UUID,
+    *,
+    room: int,
+    call_timeout: timedelta,
+    lease: float,
+    replay: timedelta | None,
 ) -> tuple[View | None, list[Claimed]]:
     """Take at most `room` due messages of the lane; renews the lease. None: the lane is not ours any more."""
     view = await look(conn, lane, worker, room)
@@ -153,7 +160,7 @@ WITH open_gates AS MATERIALIZED (
                       WHERE c.org_id = %(org_id)s AND c.id = d.contact_id) THEN 'inactive'
            WHEN EXISTS (SELECT FROM suppressions s
                          WHERE s.org_id = %(org_id)s AND s.channel = d.channel AND s.address = d.address
-                           AND s.lifted_at IS NULL) THEN 'suppressed'
+                           AND s.lifted_at IS NULL AND (s.until IS NULL OR s.until > %(now)s)) THEN 'suppressed'
            WHEN d.purpose = 'marketing' AND NOT coalesce(
                 (SELECT s.is_given FROM consent_states s
                   WHERE s.org_id = %(org_id)s AND s.channel = d.channel AND s.address = d.address),

@@ -25,8 +25,9 @@ from antiphon.core.clock import boottime, now
 from antiphon.core.crypto import Vault
 from antiphon.core.db import Database
 from antiphon.core.http import Client
-from antiphon.core.smtp import Mailer
-from antiphon.messages import consequences, lanes, recovery, rendering
+from antiphon.core.smtp import MailClient
+from antiphon.core.wire import Request, Response
+from antiphon.messages import consequences, lanes, polling, recovery, rendering
 from antiphon.messages.breaker import Breaker
 from antiphon.messages.claim import Claimed, claim
 from antiphon.messages.lanes import LEASE_SECONDS, Owned
@@ -56,7 +57,7 @@ class Worker:
     id: UUID
     database: Database
     http: Client
-    mailer: Mailer
+    mail: MailClient
     vault: Vault
     public_url: str = ""
     lease: float = LEASE_SECONDS
@@ -79,6 +80,7 @@ class LaneRun:
     breaker: Breaker = field(default_factory=Breaker)
     versions: rendering.Versions = field(default_factory=rendering.Versions)
     is_lost: bool = False
+    asked_at: float = 0.0
 
     @property
     def free(self) -> int:
@@ -125,9 +127,11 @@ async def _own(worker: Worker, lane: Owned, wall: float, stop: asyncio.Event) ->
     """Serve one lane until it is idle, lost or the worker stops."""
     lane_run = await _open(worker, lane, wall)
     recorder = asyncio.create_task(_record_all(worker, lane_run), name=f"record {lane.id}")
+    poller = asyncio.create_task(_poll(worker, lane_run), name=f"poll {lane.id}")
     try:
         await _serve(worker, lane_run, stop)
     finally:
+        poller.cancel()
         if lane_run.calls:
             await asyncio.wait(lane_run.calls, timeout=DRAIN)
         for call in lane_run.calls:
@@ -164,7 +168,7 @@ async def _serve(worker: Worker, run: LaneRun, stop: asyncio.Event) -> None:
             await _pause(stop, 0.5)
         if started or run.calls or run.told or run.unrecorded:
             busy = boottime()
-        elif boottime() - busy > REST:
+        elif boottime() - max(busy, run.asked_at) > REST:
             return
         if not started or run.free < max(1, run.lane.in_flight // 8):
             with contextlib.suppress(TimeoutError):
@@ -229,7 +233,18 @@ async def _send(worker: Worker, run: LaneRun, claimed: Claimed) -> Outcome | Tem
     await failpoints.reach("rendered")
     if boottime() >= run.wall:
         return NotSent(code=NOT_BEGUN, reason="the lease left no time to begin the call")
-    return await drive(run.provider.send(run.account, outbound), worker.http, worker.mailer, not_after=lambda: run.wall)
+    return await drive(run.provider.send(run.account, outbound), _Walled(worker.http, run), worker.mail)
+
+
+@dataclass(frozen=True)
+class _Walled:
+    """HTTP that writes nothing after the lane's wall: the check is the last thing before the socket."""
+
+    http: Client
+    run: LaneRun
+
+    async def send(self, request: Request) -> Response:
+        return await self.http.send(request, not_after=self.run.wall)
 
 
 async def _record_all(worker: Worker, run: LaneRun) -> None:
@@ -265,6 +280,21 @@ async def _record(worker: Worker, run: LaneRun, batch: list[Told], poll: PollPla
     await failpoints.reach("record_committed")
     for message_id in doubled:
         log.error("dispatch.doubled", message=str(message_id), lane=str(run.lane.id))
+
+
+async def _poll(worker: Worker, run: LaneRun) -> None:
+    """Ask the provider about late messages while the lane is ours, within its limit of requests."""
+    if run.provider.polling is None:
+        return
+    asked = polling.Asked(account=run.account, provider=run.provider, sender_address=run.sender.address)
+    while True:
+        count = 0
+        try:
+            count = await polling.poll_once(worker.database, run.lane, asked, worker.http, worker.mail)
+        except AWAY as error:
+            log.warning("polling.database_away", lane=str(run.lane.id), error=type(error).__name__)
+        run.asked_at = boottime() if count else run.asked_at
+        await asyncio.sleep(polling.pause_between(run.provider.polling) if count else 0.5)
 
 
 def _poll_plan(provider: Provider[Credentials]) -> PollPlan | None:

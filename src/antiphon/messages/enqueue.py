@@ -83,7 +83,9 @@ async def enqueue(conn: Connection, org_id: UUID, messages: list[NewMessage]) ->
         return []
     made = await db.tuples(conn, ENQUEUE_ROWS, org_id=org_id, messages=db.json(messages))
     for lane_id in {m.lane_id for m in messages}:
-        lanes.wake_after_commit(conn, org_id, lane_id, min(m.due_at for m in messages if m.lane_id == lane_id))
+        lanes.wake_after_commit(
+            conn, org_id, lane_id, min(m.due_at for m in messages if m.lane_id == lane_id)
+        )
     return [row[0] for row in made]
 
 
@@ -169,4 +171,6 @@ WRITE: LiteralString = """, keyed AS (
 )"""
 
 ENQUEUE_ROWS: LiteralString = ROWS + WRITE + " SELECT id FROM fresh"
-ENQUEUE_PAGE: LiteralString = PAGE + WRITE + " SELECT count(*), count(*) FILTER (WHERE reason <> '') FROM fresh"
+ENQUEUE_PAGE: LiteralString = (
+    PAGE + WRITE + " SELECT count(*), count(*) FILTER (WHERE reason <> '') FROM fresh"
+)

@@ -214,7 +214,9 @@ LANES_TO_OWN = """
 """
 
 
-async def take(conn: Connection, org_id: UUID, lane_id: UUID, worker: UUID, lease: float = LEASE_SECONDS) -> Owned | None:
+async def take(
+    conn: Connection, org_id: UUID, lane_id: UUID, worker: UUID, lease: float = LEASE_SECONDS
+) -> Owned | None:
     """Own the lane for a lease, or None when another worker was faster."""
     return await db.find(conn, Owned, TAKE, org_id=org_id, id=lane_id, worker=worker, lease=lease)
 

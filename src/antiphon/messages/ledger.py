@@ -116,7 +116,12 @@ def _deltas(moved: list[Moved]) -> list[dict[str, object]]:
         old, new = (m.before.row.stage, m.before.row.reason), (m.after.stage, m.after.reason)
         if old == new:
             continue
-        where = (m.before.campaign_id or NO_CAMPAIGN, m.before.sender_id or NO_CAMPAIGN, m.before.channel, m.before.day)
+        where = (
+            m.before.campaign_id or NO_CAMPAIGN,
+            m.before.sender_id or NO_CAMPAIGN,
+            m.before.channel,
+            m.before.day,
+        )
         sums[(*where, *old)] = sums.get((*where, *old), 0) - 1
         sums[(*where, *new)] = sums.get((*where, *new), 0) + 1
     names = ("campaign_id", "sender_id", "channel", "day", "stage", "reason")

@@ -16,7 +16,16 @@ import msgspec
 from antiphon.core.channel import Purpose
 
 Status = Literal[
-    "scheduled", "sent", "delivered", "read", "failed", "bounced", "unknown", "canceled", "skipped", "received"
+    "scheduled",
+    "sent",
+    "delivered",
+    "read",
+    "failed",
+    "bounced",
+    "unknown",
+    "canceled",
+    "skipped",
+    "received",
 ]
 Source = Literal["dispatch", "webhook", "polling", "manual"]
 FactKind = Literal["sent", "delivered", "read", "clicked", "replied", "closed", "failed", "bounced"]
@@ -206,7 +215,9 @@ def _reason(row: Ledger, status: Status, fact: Fact) -> str:
     if status == "bounced":
         return "bounced"
     if status == "failed":
-        return min(filter(None, (row.reason if row.status == "failed" else "", fact.reason)), default="undelivered")
+        return min(
+            filter(None, (row.reason if row.status == "failed" else "", fact.reason)), default="undelivered"
+        )
     return "" if status in ("sent", "delivered", "read") else row.reason
 
 

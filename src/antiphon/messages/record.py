@@ -30,6 +30,10 @@ from antiphon.providers.contract import (
 )
 
 
+NOT_BEGUN = "not_begun"
+"""The code of a call that was claimed and never begun: it counts no retry."""
+
+
 class TemplateFault(msgspec.Struct, frozen=True, kw_only=True, tag="template"):
     """Rendering failed: this message's failure, and nobody else's. Nothing was sent."""
 
@@ -63,9 +67,15 @@ def settlement(told: Told, *, doubt_after: timedelta) -> Settlement:
             return Settlement(after="gone", fact="failed", reason="rejected")
         case Throttled(after=after):
             wait = after or timedelta(seconds=30)
-            return Settlement(after="again", reason="throttled", due_at=at + (wait if outcome.scope == "contact" else timedelta()))
+            return Settlement(
+                after="again",
+                reason="throttled",
+                due_at=at + (wait if outcome.scope == "contact" else timedelta()),
+            )
         case AccountFault():
             return Settlement(after="again", reason="account", due_at=at)
+        case NotSent(code="not_begun"):
+            return Settlement(after="again", reason="released", due_at=at)
         case NotSent(after=after) if told.claimed.retries < RETRIES:
             wait = max(backoff(told.claimed.retries), after or timedelta())
             return Settlement(after="again", reason="not_sent", due_at=at + wait, counts_retry=True)
@@ -104,7 +114,9 @@ PROVEN = frozenset({"sent", "delivered", "read", "bounced", "failed"})
 def _tried_before(locked: dict[UUID, Locked], told: Told) -> bool:
     """Is there another attempt that may have been accepted too? Then the statement looks."""
     held = locked.get(told.claimed.message_id)
-    return told.claimed.attempt_no > 1 or (held is not None and held.current_attempt != told.claimed.attempt_no)
+    return told.claimed.attempt_no > 1 or (
+        held is not None and held.current_attempt != told.claimed.attempt_no
+    )
 
 
 def _fact(told: Told, settled: Settlement) -> Fact | None:

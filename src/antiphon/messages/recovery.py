@@ -23,7 +23,14 @@ BATCH = 500
 async def recover(conn: Connection, lane: Owned, worker: UUID) -> int:
     """Decide about attempts that nobody will answer for; returns how many. The lane's row must be ours."""
     found = await db.tuples(
-        conn, RECOVER, org_id=lane.org_id, lane_id=lane.id, worker=worker, epoch=lane.epoch, crashes=CRASHES, batch=BATCH
+        conn,
+        RECOVER,
+        org_id=lane.org_id,
+        lane_id=lane.id,
+        worker=worker,
+        epoch=lane.epoch,
+        crashes=CRASHES,
+        batch=BATCH,
     )
     facts = [_left_open(row) for row in found]
     await ledger.learn(conn, lane.org_id, [f for f in facts if f is not None])
@@ -33,7 +40,9 @@ async def recover(conn: Connection, lane: Owned, worker: UUID) -> int:
 def _left_open(row: tuple[UUID, int, str, datetime]) -> Fact | None:
     message_id, attempt_no, fate, now = row
     if fate == "replayed":
-        return Fact(message_id=message_id, kind="replayed", key=f"replayed:{attempt_no}", at=now, source="dispatch")
+        return Fact(
+            message_id=message_id, kind="replayed", key=f"replayed:{attempt_no}", at=now, source="dispatch"
+        )
     return Fact(
         message_id=message_id, kind="unknown", key=f"unknown:{attempt_no}", at=now, source="dispatch",
         attempt_no=attempt_no, reason="worker_died",

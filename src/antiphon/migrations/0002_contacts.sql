@@ -96,7 +96,8 @@ CREATE TABLE consent_states (
 );
 SELECT make_tenant_table('consent_states', 'SELECT, INSERT, UPDATE, DELETE');
 
--- An address that must not be used on a channel, and why. lifted_at frees it again; the row stays as the evidence.
+-- An address that must not be used on a channel, and why. until ends it by itself, lifted_at by a decision; the row
+-- stays as the evidence.
 CREATE TABLE suppressions (
     org_id      uuid NOT NULL REFERENCES organizations (id),
     channel     text NOT NULL,
@@ -107,6 +108,7 @@ CREATE TABLE suppressions (
     detail      text,
     message_id  uuid,
     at          timestamptz NOT NULL DEFAULT now(),
+    until       timestamptz,
     lifted_at   timestamptz,
     lifted_by   text,
     PRIMARY KEY (org_id, channel, address)

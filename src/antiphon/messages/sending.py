@@ -1,0 +1,201 @@
+"""`POST /messages`: one or a thousand messages of any channel, now or later.
+
+    resolve    sender (by id or name), contact (by id, or by address: found or made), template version in the
+               contact's language
+    check      every message is rendered once, so that a missing variable is an error here and not a failure later
+    enqueue    one statement for all
+
+Everything wrong in a batch is named at once, by its place (`messages[3].variables`), and nothing of it is written.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from antiphon.contacts import service as contacts
+from antiphon.core.channel import Purpose, needs_consent
+from antiphon.core.clock import now
+from antiphon.core.db import Connection
+from antiphon.core.errors import FieldError, Invalid, Problem
+from antiphon.core.ids import new_id
+from antiphon.messages import lanes
+from antiphon.messages.enqueue import NewMessage, enqueue
+from antiphon.organizations import audit
+from antiphon.organizations.access import Moment, moment
+from antiphon.organizations.model import Actor
+from antiphon.senders import service as senders
+from antiphon.senders.model import Sender
+from antiphon.templates import service as templates
+from antiphon.templates.model import TemplateVersion
+from antiphon.templates.render import RenderError, render
+
+MOST = 1_000
+
+
+class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A message to send: to whom (`to` or `contact_id`), from which sender, and what it says (a template with its
+    variables, or its own text)."""
+
+    sender: Annotated[str, Meta(min_length=1, max_length=200, description="a sender's id or name")]
+    to: Annotated[str, Meta(max_length=320, description="phone number or email address")] | None = None
+    contact_id: UUID | None = None
+    template: Annotated[str, Meta(max_length=200, description="a template's id or name")] | None = None
+    language: Annotated[str, Meta(max_length=20)] | None = None
+    variables: dict[str, Any] = {}
+    subject: Annotated[str, Meta(max_length=998)] | None = None
+    text: Annotated[str, Meta(max_length=100_000)] | None = None
+    html: Annotated[str, Meta(max_length=524_288)] | None = None
+    purpose: Purpose = Purpose.TRANSACTIONAL
+    scheduled_for: Moment | None = None
+    expires_at: Moment | None = None
+    once: Annotated[bool, Meta(description="never sent a second time, even when its outcome is in doubt")] = (
+        False
+    )
+    reply_to_id: UUID | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class OutgoingMessages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Up to 1,000 messages, all or none."""
+
+    messages: Annotated[list[OutgoingMessage], Meta(min_length=1, max_length=MOST)]
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """The ids of what was written to the ledger, in the order of the request."""
+
+    ids: list[UUID]
+
+
+class _Known(msgspec.Struct, kw_only=True):
+    """What a batch refers to, each looked up once."""
+
+    senders: dict[str, Sender] = {}
+    gates: dict[tuple[UUID, str], UUID] = {}
+    versions: dict[tuple[str, str | None], TemplateVersion] = {}
+    people: dict[tuple[str, str], contacts.Reachable] = {}
+
+
+async def send(conn: Connection, actor: Actor, messages: list[OutgoingMessage]) -> Queued:
+    """Write the messages to the ledger and the queue. Raises Invalid naming every message that cannot be sent."""
+    at = now()
+    known = _Known()
+    errors: list[FieldError] = []
+    for i, message in enumerate(messages):
+        errors += _shape(i, message, at)
+        await _look_up(conn, actor, known, i, message, errors)
+    if not errors:
+        known.people = await _people(conn, actor, known, messages, errors)
+    planned = [] if errors else [_plan(actor, known, i, m, at, errors) for i, m in enumerate(messages)]
+    if errors:
+        raise Invalid(f"{len(errors)} of these messages cannot be sent; nothing was stored", errors[:100])
+    fresh = [p for p in planned if p is not None]
+    await enqueue(conn, actor.org_id, fresh)
+    await audit.record(
+        conn, actor, "messages.sent", fresh[0].id if len(fresh) == 1 else None, count=len(fresh)
+    )
+    return Queued([m.id for m in fresh])
+
+
+def _at(i: int, field: str) -> str:
+    return f"messages[{i}].{field}"
+
+
+def _shape(i: int, m: OutgoingMessage, at: datetime) -> list[FieldError]:
+    """What is wrong with a message by itself."""
+    wrong: list[FieldError] = []
+    if (m.to is None) == (m.contact_id is None):
+        wrong.append(FieldError(_at(i, "to"), "give either `to` or `contact_id`"))
+    if (m.template is None) == (m.text is None and m.html is None):
+        wrong.append(FieldError(_at(i, "text"), "give either a template or a text of its own"))
+    if m.expires_at is not None:
+        start = at if m.scheduled_for is None else moment(m.scheduled_for, _at(i, "scheduled_for"))
+        if moment(m.expires_at, _at(i, "expires_at")) <= start:
+            wrong.append(
+                FieldError(_at(i, "expires_at"), "is before the message is due; nothing would be sent")
+            )
+    return wrong
+
+
+async def _look_up(
+    conn: Connection, actor: Actor, known: _Known, i: int, m: OutgoingMessage, errors: list[FieldError]
+) -> None:
+    """Sender, gate and template version of a message, each fetched once a batch."""
+    try:
+        if m.sender not in known.senders:
+            known.senders[m.sender] = await senders.usable_sender(conn, actor.org_id, m.sender)
+        sender = known.senders[m.sender]
+        traffic = traffic_of(m.purpose)
+        if (sender.id, traffic) not in known.gates:
+            known.gates[sender.id, traffic] = await lanes.default_gate(conn, actor.org_id, sender.id, traffic)
+    except Problem as problem:
+        errors.append(FieldError(_at(i, "sender"), problem.detail, m.sender))
+    if m.template is not None and (m.template, m.language) not in known.versions:
+        try:
+            known.versions[m.template, m.language] = await templates.usable_version(
+                conn, actor.org_id, m.template, m.language
+            )
+        except Problem as problem:
+            errors.append(FieldError(_at(i, "template"), problem.detail, m.template))
+
+
+def traffic_of(purpose: Purpose) -> lanes.TrafficClass:
+    """Marketing goes in the bulk class, the rest in the transactional one."""
+    return "bulk" if purpose is Purpose.MARKETING else "transactional"
+
+
+async def _people(
+    conn: Connection, actor: Actor, known: _Known, messages: list[OutgoingMessage], errors: list[FieldError]
+) -> dict[tuple[str, str], contacts.Reachable]:
+    """Every recipient, by what the request calls them and by channel; addresses that are new become contacts."""
+    people: dict[tuple[str, str], contacts.Reachable] = {}
+    wanted: dict[str, dict[str, int]] = {}
+    for i, m in enumerate(messages):
+        wanted.setdefault(known.senders[m.sender].channel, {}).setdefault(_name(m), i)
+    for channel, names in wanted.items():
+        found, wrong = await contacts.reach(conn, actor, channel, list(names))
+        people |= {(channel, name): person for name, person in found.items()}
+        errors += [FieldError(_at(names[name], "to"), text, name) for name, text in wrong.items()]
+    return people
+
+
+def _name(m: OutgoingMessage) -> str:
+    return str(m.contact_id) if m.contact_id else (m.to or "")
+
+
+def _plan(
+    actor: Actor, known: _Known, i: int, m: OutgoingMessage, at: datetime, errors: list[FieldError]
+) -> NewMessage | None:
+    sender = known.senders[m.sender]
+    person = known.people[sender.channel, _name(m)]
+    version = known.versions[m.template, m.language] if m.template is not None else None
+    variables = {**person.variables, **m.variables}
+    if version is not None and version.channel != sender.channel:
+        errors.append(
+            FieldError(
+                _at(i, "template"),
+                f"is for {version.channel}; the sender is for {sender.channel}",
+                m.template,
+            )
+        )
+    elif version is not None:
+        try:
+            render(version, variables, m.language or person.language, at=at)
+        except RenderError as error:
+            errors.append(FieldError(_at(i, "variables"), str(error)))
+    return NewMessage(
+        id=new_id(), channel=sender.channel, purpose=m.purpose, origin="api", caused_by=actor.label,
+        lane_id=sender.id, gate_id=known.gates[sender.id, traffic_of(m.purpose)], contact_id=person.contact_id,
+        address=person.address,
+        due_at=at if m.scheduled_for is None else moment(m.scheduled_for, _at(i, "scheduled_for")),
+        template_version_id=version.id if version else None, language=m.language or person.language,
+        variables=variables if version else None, subject=m.subject, text=m.text, html=m.html, metadata=m.metadata,
+        reply_to_id=m.reply_to_id, is_once=m.once, needs_consent=needs_consent(m.purpose, sender.channel),
+        expires_at=moment(m.expires_at, _at(i, "expires_at")) if m.expires_at is not None else None,
+        reason="" if person.address else "no_address",
+    )  # fmt: skip

@@ -1,0 +1,110 @@
+"""What a person or another part may do with messages beyond sending them: cancel, reschedule, say what is known of
+them, decide about a doubt. Each is audited, and each is a fact like any other."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from antiphon.core.clock import now
+from antiphon.core.db import Connection
+from antiphon.core.errors import Conflict, Invalid, NotFound
+from antiphon.core.ids import new_id
+from antiphon.core.paging import Page, cut, decode_cursor
+from antiphon.messages import ledger, queries
+from antiphon.messages.lanes import wake_after_commit
+from antiphon.messages.model import Fact, expand_aliases
+from antiphon.messages.queries import Filter, Message
+from antiphon.organizations import audit
+from antiphon.organizations.model import Actor
+
+Mark = Literal["replied", "closed", "failed", "delivered"]
+
+
+async def get(conn: Connection, actor: Actor, message_id: UUID) -> Message:
+    """One message; raises NotFound."""
+    return await queries.get(conn, actor.org_id, message_id)
+
+
+async def page(
+    conn: Connection, actor: Actor, wanted: Filter, limit: int, cursor: str | None
+) -> Page[Message]:
+    """Messages, newest first."""
+    before = decode_cursor(cursor, UUID)[0] if cursor else None
+    found = await queries.page(conn, actor.org_id, wanted, before, limit + 1)
+    return cut(found, limit, lambda m: (m.id,))
+
+
+def statuses(words: list[str] | None) -> list[str] | None:
+    """The statuses that a filter means; raises Invalid naming a word that means none."""
+    if not words:
+        return None
+    meant, strange = expand_aliases(words)
+    if strange:
+        raise Invalid.field("status", "is not a status; use scheduled, sending, sent, delivered, read, failed, bounced, "
+                            "unknown, canceled, skipped or received", strange[0])  # fmt: skip
+    return meant
+
+
+async def cancel(conn: Connection, actor: Actor, message_id: UUID) -> Message:
+    """Stop a message that waits. Raises Conflict when it is too late, saying how far it has gone."""
+    message = await queries.get(conn, actor.org_id, message_id)
+    if not await queries.take_waiting(conn, actor.org_id, message_id):
+        raise Conflict(
+            "too_late", f"this message is {message.status} already; only one that still waits can be canceled"
+        )
+    fact = Fact(
+        message_id=message_id, kind="canceled", key="canceled", at=now(), source="manual", reason="canceled"
+    )
+    await ledger.learn(conn, actor.org_id, [fact])
+    await audit.record(conn, actor, "message.canceled", message_id)
+    return await queries.get(conn, actor.org_id, message_id)
+
+
+async def reschedule(conn: Connection, actor: Actor, message_id: UUID, at: datetime) -> Message:
+    """Another time for a message that waits. Raises Conflict when it is too late."""
+    message = await queries.get(conn, actor.org_id, message_id)
+    if message.expires_at is not None and at >= message.expires_at:
+        raise Invalid.field(
+            "scheduled_for", "is after the message expires; nothing would be sent", at.isoformat()
+        )
+    lane_id = await queries.move_due(conn, actor.org_id, message_id, at)
+    if lane_id is None:
+        raise Conflict(
+            "too_late", f"this message is {message.status} already; only one that still waits can be moved"
+        )
+    wake_after_commit(conn, actor.org_id, lane_id, at)
+    await audit.record(conn, actor, "message.rescheduled", message_id, to=at.isoformat())
+    return await queries.get(conn, actor.org_id, message_id)
+
+
+async def mark(conn: Connection, actor: Actor, message_id: UUID, what: Mark, reason: str) -> Message:
+    """A person says what they know of a message: under the same rules as a provider's word, with source `manual`."""
+    fact = Fact(
+        message_id=message_id, kind=what, key=f"manual:{what}:{new_id()}", at=now(), source="manual",
+        reason="manual" if what == "failed" else "", detail=reason,
+    )  # fmt: skip
+    moved = await ledger.learn(conn, actor.org_id, [fact])
+    if not moved:
+        raise NotFound("message", message_id)
+    await queries.drop_unsure(conn, actor.org_id, message_id)
+    await audit.record(conn, actor, f"message.{what}", message_id, reason=reason)
+    return await queries.get(conn, actor.org_id, message_id)
+
+
+async def resend(conn: Connection, actor: Actor, message_id: UUID) -> Message:
+    """Send a message in doubt once more, as a person's decision: it may arrive twice. Raises Conflict for others."""
+    message = await queries.get(conn, actor.org_id, message_id)
+    taken = await queries.take_unsure(conn, actor.org_id, message_id)
+    if taken is None:
+        raise Conflict("not_in_doubt", f"this message is {message.status}; only one in doubt can be resent")
+    attempt_no, lane_id = taken
+    fact = Fact(
+        message_id=message_id, kind="resent", key=f"resent:{attempt_no}", at=now(), source="manual",
+        attempt_no=attempt_no, detail=f"ordered by {actor.label}",
+    )  # fmt: skip
+    await ledger.learn(conn, actor.org_id, [fact])
+    wake_after_commit(conn, actor.org_id, lane_id, now())
+    await audit.record(conn, actor, "message.resent", message_id)
+    return await queries.get(conn, actor.org_id, message_id)
