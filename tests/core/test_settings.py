@@ -11,7 +11,7 @@ KEY = "k" * 32
 
 
 def test_with_nothing_set_the_database_is_embedded_and_the_defaults_hold() -> None:
-    settings = Settings.from_env({"HOME": "/root"})
+    settings = Settings.from_env({})
     assert settings.is_embedded
     assert not settings.is_production
     assert settings.data_dir == Path("~/.local/share/antiphon").expanduser()
