@@ -6,6 +6,7 @@ from uuid import UUID
 
 from antiphon.core import db
 from antiphon.core.db import Connection
+from antiphon.core.errors import NotFound
 from antiphon.templates.model import Template, TemplateVersion
 
 
@@ -167,7 +168,15 @@ async def delete(conn: Connection, org_id: UUID, template_id: UUID) -> None:
 
 async def get_version(conn: Connection, org_id: UUID, version_id: UUID) -> TemplateVersion:
     """One version, of a deleted template too. Raises NotFound."""
-    return await db.one(
+    version = await find_version(conn, org_id, version_id)
+    if version is None:
+        raise NotFound("template version", version_id)
+    return version
+
+
+async def find_version(conn: Connection, org_id: UUID, version_id: UUID) -> TemplateVersion | None:
+    """One version, of a deleted template too."""
+    return await db.find(
         conn,
         TemplateVersion,
         """

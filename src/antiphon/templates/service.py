@@ -64,10 +64,11 @@ class TemplateDetail(Template, frozen=True, kw_only=True):
 
 async def create(conn: Connection, actor: Actor, new: NewTemplate) -> TemplateDetail:
     """A template with its first version. Raises Invalid naming every wrong part, Conflict for a name that is taken."""
+    _check_nul(new)
     now, language = clock.now(), check_language(new.language or "en")
     template = Template(
         id=ids.new_id(),
-        name=new.name.strip(),
+        name=_checked_name(new.name),
         channel=parse_channel(new.channel),
         description=new.description,
         status=new.status,
@@ -82,7 +83,13 @@ async def create(conn: Connection, actor: Actor, new: NewTemplate) -> TemplateDe
         raise _name_taken(template.name)
     await queries.add_version(conn, version)
     await audit.record(
-        conn, actor, "template.created", template.id, name=template.name, channel=template.channel, language=language
+        conn,
+        actor,
+        "template.created",
+        template.id,
+        name=template.name,
+        channel=template.channel,
+        language=language,
     )
     await events.emit(conn, actor.org_id, "template_created", template.id, _told(template))
     return _detail(template, [version])
@@ -110,7 +117,9 @@ async def add_version(conn: Connection, actor: Actor, template_id: UUID, new: Ne
     return version
 
 
-async def update(conn: Connection, actor: Actor, template_id: UUID, changes: TemplateChanges) -> TemplateDetail:
+async def update(
+    conn: Connection, actor: Actor, template_id: UUID, changes: TemplateChanges
+) -> TemplateDetail:
     """Change name, description, status or default language."""
     template = await queries.lock(conn, actor.org_id, template_id)
     given = {name: value for name, value in structs.asdict(changes).items() if value is not UNSET}
@@ -122,6 +131,9 @@ async def update(conn: Connection, actor: Actor, template_id: UUID, changes: Tem
                 f"there is no version in it; there are {', '.join(template.languages)}. Add one first",
                 language,
             )
+    if isinstance(changes.name, str):
+        given["name"] = _checked_name(changes.name)
+    _check_nul(changes)
     changed = structs.replace(template, **given)
     taken = await queries.find_by_name(conn, actor.org_id, name_key(changed.name))
     if taken not in (None, template_id):
@@ -144,7 +156,7 @@ async def clone(conn: Connection, actor: Actor, template_id: UUID, name: str | N
     now = clock.now()
     copy = Template(
         id=ids.new_id(),
-        name=name.strip() if name else await _free_name(conn, actor.org_id, source.name),
+        name=_checked_name(name) if name else await _free_name(conn, actor.org_id, source.name),
         channel=source.channel,
         description=source.description,
         status="draft",
@@ -238,6 +250,24 @@ async def get_version(conn: Connection, org_id: UUID, version_id: UUID) -> Templ
     return await queries.get_version(conn, org_id, version_id)
 
 
+async def find_version(conn: Connection, org_id: UUID, version_id: UUID) -> TemplateVersion | None:
+    """`get_version`, or None where there is none."""
+    return await queries.find_version(conn, org_id, version_id)
+
+
+async def usable_version(
+    conn: Connection, org_id: UUID, template: str, language: str | None = None
+) -> TemplateVersion:
+    """`active_version` of the template that an id or a name means. Raises NotFound, Conflict."""
+    try:
+        template_id = UUID(template)
+    except ValueError:
+        template_id = await queries.find_by_name(conn, org_id, name_key(template))
+    if template_id is None:
+        raise NotFound("template", template)
+    return await active_version(conn, org_id, template_id, language)
+
+
 async def active_version(
     conn: Connection, org_id: UUID, template_id: UUID, language: str | None = None
 ) -> TemplateVersion:
@@ -281,7 +311,9 @@ async def own_text(
     language: str = "en",
 ) -> TemplateVersion:
     """A campaign's or a message's own text, stored as a version without a name. Checked like any template."""
-    content = Content(subject=subject, text=text, html=html, approved=approved, variables=dict(variables or {}))
+    content = Content(
+        subject=subject, text=text, html=html, approved=approved, variables=dict(variables or {})
+    )
     version = _version(actor, content, channel, check_language(language), clock.now())
     await guard.check(version)
     await queries.add_version(conn, version)
@@ -324,13 +356,28 @@ def _version(
     )
 
 
-def _check_nul(content: Content) -> None:
-    if b"\\u0000" in msgspec.json.encode(content):
-        raise Invalid(
-            "a text contains the character NUL, which cannot be stored; remove it",
-            [FieldError("text", "contains the character NUL; remove it")],
-            "template_invalid",
-        )
+def _checked_name(name: str) -> str:
+    text = " ".join(name.split())
+    if not text or len(text) > 200 or not text.isprintable():
+        raise Invalid.field("name", "must have 1 to 200 characters, on one line", name[:80])
+    return text
+
+
+def _check_nul(given: Struct) -> None:
+    """PostgreSQL stores every character but this one."""
+    if b"\\u0000" not in msgspec.json.encode(given):
+        return
+    parts = [
+        name
+        for name in given.__struct_fields__
+        if b"\\u0000"
+        in msgspec.json.encode({name: getattr(given, name)} if getattr(given, name) is not UNSET else {})
+    ]
+    raise Invalid(
+        "a text contains the character NUL, which cannot be stored; remove it",
+        [FieldError(part, "contains the character NUL; remove it") for part in parts],
+        "template_invalid",
+    )
 
 
 async def _save(conn: Connection, actor: Actor, template: Template, action: str, **detail: Any) -> None:
