@@ -12,7 +12,7 @@ import hashlib
 import hmac
 from collections.abc import Generator, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import msgspec
@@ -120,10 +120,10 @@ def status_request(account: Account[KeyedCredentials], asked: Sequence[LookUp]) 
         if not 200 <= response.status < 300:
             trouble = unasked(response, "")
             break
-        messages: Any = mapping(json_of(response.body)).get("messages")
-        if not isinstance(messages, list):
+        value = mapping(json_of(response.body))
+        if "messages" not in value:
             continue  # neither there nor proven absent
-        found = [_receipt(mapping(each), one.sender_address) for each in entries(messages)]
+        found = [_receipt(mapping(each), one.sender_address) for each in entries(value["messages"])]
         receipts += [each for each in found if isinstance(each, Receipt)]
         if not found:
             absent.append(one.reference)

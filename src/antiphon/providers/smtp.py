@@ -2,7 +2,8 @@
 
 Replies are read by RFC 5321's code and RFC 3463's enhanced one (`5.1.1` at the beginning of the text); which of them
 mean a dead address is from the registry of enhanced codes (RFC 5248). 250 after the content is the last fact that SMTP
-gives: there is no receipt for delivered or read. A connection that breaks after the final dot leaves a doubt (RFC 1047).
+gives: there is no receipt for delivered or read. A connection that breaks after the final dot leaves a doubt (RFC
+1047).
 """
 
 from __future__ import annotations
