@@ -52,7 +52,7 @@ def postgres15() -> Iterator[str]:
         "--encoding=UTF8",
         "--locale=C",
     )
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c max_connections=300"
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=300"
     run("pg_ctl", "-w", "-l", str(folder / "server.log"), "-o", options, "start")
     try:
         yield f"postgresql://postgres:for-tests-only@127.0.0.1:{port}/postgres"
