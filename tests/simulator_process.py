@@ -58,7 +58,7 @@ class Simulator:
     ) -> AsyncIterator[Simulator]:
         """Start one that keeps log and settings in `directory`, and end it afterwards.
 
-        Options are those of the command line: `scenario="demo"`, `fsync=True`, `uvloop=True`, `fast_port=0`.
+        Options are those of the command line: `scenario="demo"`, `log=path`, `fsync=True`.
         """
         words = list(arguments)
         for name, value in options.items():

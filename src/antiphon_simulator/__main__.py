@@ -34,7 +34,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    with asyncio.Runner(loop_factory=_uvloop() if options.uvloop else None) as runner:
+    with asyncio.Runner() as runner:
         try:
             runner.run(_serve(options, settings))
         except OSError as problem:
@@ -60,16 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--with-parent", action="store_true", help="end when the process that started it ends"
     )
-    parser.add_argument(
-        "--uvloop", action="store_true", help="a faster loop for --fast-port (without STARTTLS)"
-    )
     return parser.parse_args()
-
-
-def _uvloop() -> Any:
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 async def _serve(options: argparse.Namespace, settings: Settings | None) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import re
 import ssl
+import traceback
 import warnings
 from collections.abc import Callable
 from email import policy
@@ -22,7 +24,7 @@ from email.utils import parsedate_to_datetime
 from random import Random
 from typing import Any
 
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session, TLSSetupException
 
 from antiphon_simulator import oracle
 from antiphon_simulator.scenario import draw, is_absent
@@ -36,6 +38,7 @@ BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 MESSAGE_ID = re.compile(r"<[^<>@\s]+@[^<>@\s]+>")
 
 warnings.filterwarnings("ignore", message="Requiring AUTH while not requiring TLS")
+logging.getLogger("mail.log").setLevel(logging.ERROR)  # it warns of its own deprecations at each AUTH
 
 
 def protocol(world: World, context: Callable[[], ssl.SSLContext]) -> asyncio.Protocol:
@@ -222,6 +225,12 @@ class Rules:
             case _:
                 transport.close()
         raise ConnectionResetError("cut by a fault")
+
+    async def handle_exception(self, error: Exception) -> str:
+        """A caller that breaks off a handshake is no news; a mistake of ours is said on standard error."""
+        if not isinstance(error, TLSSetupException | ConnectionError):
+            traceback.print_exception(error)
+        return f"451 4.3.0 The simulator is broken: {type(error).__name__}"
 
     def _record(self, verdict: oracle.Verdict, sender: str, recipient: str, **fields: Any) -> oracle.Entry:
         entry = oracle.entry("smtp", "send", verdict, account=sender, recipient=recipient, **fields)
