@@ -18,7 +18,8 @@ from antiphon.core.errors import Conflict, FieldError, Invalid
 
 CREATE_AUDIENCE_PAGE: LiteralString = """
     CREATE TEMP TABLE IF NOT EXISTS audience_page (
-        contact_id uuid, address text, language text, is_active boolean, variables jsonb
+        contact_id uuid, address text, language text, is_active boolean, variables jsonb,
+        template_version_id uuid, text text
     ) ON COMMIT DELETE ROWS
 """
 
@@ -47,8 +48,8 @@ async def stage_audience(
 
     Its columns: `contact_id`, `address` (the primary one of the channel's kind, '' when the contact has none),
     `language`, `is_active`, and `variables`: the contact's attributes and firstName, lastName, email, phone, company,
-    those that it has. Up to `limit` people are looked at; excluded and deleted ones leave gaps, so a page may be short
-    or empty. The end is None, never an empty page.
+    those that it has; `template_version_id` and `text` are a campaign's to fill. Up to `limit` people are looked at;
+    excluded and deleted ones leave gaps, so a page may be short or empty. The end is None, never an empty page.
     """
     await db.execute(conn, CREATE_AUDIENCE_PAGE)
     await db.execute(conn, "DELETE FROM audience_page")
