@@ -97,10 +97,11 @@ def services(database: Database, **settings: Any) -> Services:
 @contextlib.asynccontextmanager
 async def serving(ready: Services) -> AsyncIterator[Client]:
     """The application, served; a client without a key."""
+    app = web.application(ready)
     sock = server.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     stop, started = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(server.serve(web.application(ready), sock, stop, started=started))
+    task = asyncio.create_task(server.serve(app, sock, stop, started=started))
     waiting = asyncio.create_task(started.wait())
     await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()

@@ -166,7 +166,7 @@ async def run(
     settings: Settings, url: str, stop: asyncio.Event, *, started: asyncio.Event | None = None
 ) -> None:
     """The server of `antiphon serve` and `antiphon up`, until `stop` is set. Raises ServerError, RoleError."""
-    sock = listen(settings.host, settings.port)
     async with services(settings, url) as ready:
         app = web.application(ready)
+        sock = listen(settings.host, settings.port)
         await serve(app, sock, stop, started=started, trusted_proxies=settings.trusted_proxies)

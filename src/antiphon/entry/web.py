@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import cast
+import warnings
+from collections.abc import Sequence
+from typing import Any, cast
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
 from litestar.types import ASGIApp, ExceptionHandlersMap
 
 from antiphon.entry import edge, openapi, operations, problems, reference
@@ -37,30 +40,37 @@ def application(services: Services) -> ASGIApp:
     return edge.around(litestar_application(services), is_https=is_https)
 
 
-def litestar_application(services: Services | None) -> Litestar:
-    """The routes; without services they can be looked at, not called."""
+def litestar_application(services: Services | None, more: Sequence[Any] = ()) -> Litestar:
+    """The routes, and `more` beside them; without services they can be looked at, not called."""
     features = [router for name in _FEATURES for router in _routers(name)]
     outside = [router for name in _OUTSIDE for router in _routers(name)]
-    return Litestar(
-        route_handlers=[
-            Router(API, route_handlers=[*features, operations.jobs_router]),
-            *outside,
-            operations.router,
-            reference.get_reference,
-            reference.get_reference_asset,
-            reference.get_document,
-        ],
-        dependencies={"unit": Provide(provide_unit)},
-        exception_handlers=cast("ExceptionHandlersMap", problems.HANDLERS),
-        request_max_body_size=MOST_BODY_BYTES,
-        openapi_config=openapi.config(),
-        state=State({"services": services}),
-        logging_config=None,
-    )
+    with warnings.catch_warnings():
+        # a plain parameter is a path or query parameter by its name; Litestar 3, which we do not use, wants it marked
+        warnings.simplefilter("ignore", LitestarDeprecationWarning)
+        return Litestar(
+            route_handlers=[
+                Router(API, route_handlers=[*features, operations.jobs_router]),
+                *outside,
+                operations.router,
+                reference.get_reference,
+                reference.get_reference_asset,
+                reference.get_document,
+                *more,
+            ],
+            dependencies={"unit": Provide(provide_unit)},
+            exception_handlers=cast("ExceptionHandlersMap", problems.HANDLERS),
+            request_max_body_size=MOST_BODY_BYTES,
+            openapi_config=openapi.config(),
+            state=State({"services": services}),
+            logging_config=None,
+        )
 
 
 def _routers(name: str) -> list[Router]:
     if importlib.util.find_spec(name) is None:
         return []
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except (ImportError, AttributeError, NameError, SyntaxError, TypeError):
+        return []
     return [*getattr(module, "routers", ()), *([module.router] if hasattr(module, "router") else [])]

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import Operation
 from litestar.serialization import encode_json
@@ -125,7 +126,7 @@ def _token(headers: Mapping[str, str]) -> str:
     return token.strip()
 
 
-class Unit:
+class RequestUnit:
     """One request's way into its organization's data: a transaction when asked for, nothing held else."""
 
     def __init__(self, request: AnyRequest, services: Services, known: KnownKey) -> None:
@@ -201,9 +202,13 @@ class Unit:
         )
 
 
-async def provide_unit(request: AnyRequest) -> Unit:
+Unit = NamedDependency[RequestUnit]
+"""How a route declares it: `async def get_contact(unit: Unit, …)`."""
+
+
+async def provide_unit(request: AnyRequest) -> RequestUnit:
     """The dependency `unit`; a plain value, so that nothing is left open when something else fails."""
-    return Unit(request, request.app.state.services, request.scope["user"])
+    return RequestUnit(request, request.app.state.services, request.scope["user"])
 
 
 Moment = (
