@@ -143,6 +143,8 @@ class MailClient:
         )
         try:
             await client.connect(timeout=CONNECT_LIMIT)
+            if client.is_ehlo_or_helo_needed:
+                await client.ehlo()
         except aiosmtplib.SMTPAuthenticationError as error:
             return MailReply("login", error.code, error.message)
         except aiosmtplib.SMTPResponseException as error:
