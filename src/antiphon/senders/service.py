@@ -26,7 +26,6 @@ from antiphon.senders.model import (
     NewAccount,
     NewSender,
     ProviderAccount,
-    ProviderInfo,
     Sealed,
     Sender,
     SenderChanges,
@@ -36,11 +35,6 @@ from antiphon.senders.model import (
 __all__ = ["close_incident", "list_incidents", "open_incident"]  # how they are kept is incidents.py
 
 # ---- provider accounts ----------------------------------------------------------------------------
-
-
-def list_providers() -> list[ProviderInfo]:
-    """What an account may be opened at, and which credentials each asks for."""
-    return [model.describe(provider) for provider in registry.public()]
 
 
 async def add_account(conn: Connection, actor: Actor, vault: Vault, new: NewAccount) -> ProviderAccount:
@@ -282,21 +276,20 @@ async def find_named(conn: Connection, org_id: UUID, name: str) -> Sender | None
     return await queries.get_sender(conn, org_id, found) if found else None
 
 
-async def usable_sender(conn: Connection, org_id: UUID, sender: str) -> Sender:
-    """The sender that an id or a name means, if something may be sent from it. Raises NotFound, Conflict."""
+async def usable_sender(conn: Connection, org_id: UUID, id_or_name: str) -> Sender:
+    """The sender that somebody means by an id or a name. Raises NotFound, and Conflict when it is not active."""
     try:
-        found: UUID | None = UUID(sender)
+        sender = await queries.get_sender(conn, org_id, UUID(id_or_name))
     except ValueError:
-        key = model.name_key(sender)
-        found = await queries.find_sender(conn, org_id, name_key=key, account_id=None, address=None)
-    if found is None:
-        raise NotFound("sender", sender)
-    usable = await queries.get_sender(conn, org_id, found)
-    if not usable.is_active:
+        named = await find_named(conn, org_id, id_or_name)
+        if named is None:
+            raise NotFound("sender", id_or_name) from None
+        sender = named
+    if not sender.is_active:
         raise Conflict(
-            "sender_paused", f"the sender {usable.name!r} is paused; resume it, or send from another one"
+            "sender_not_active", f"the sender {sender.name!r} is not active; resume it or take another"
         )
-    return usable
+    return sender
 
 
 async def list_senders(

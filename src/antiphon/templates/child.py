@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from antiphon.templates.grammar import MAX_OUTPUT
 from antiphon.templates.model import Limits, TemplateVersion
 from antiphon.templates.render import RenderError, compile_version, fill
-from antiphon.templates.syntax import MAX_OUTPUT
 
 MEMORY = 64 * 1024 * 1024  # bytes above what the process has before the template
 SECONDS = 2  # of processor time

@@ -16,11 +16,11 @@ import msgspec
 
 from antiphon.core import clock
 from antiphon.core.errors import FieldError, Invalid
-from antiphon.templates import markup, syntax
+from antiphon.templates import grammar, markup
 from antiphon.templates.child import Trial, Verdict
+from antiphon.templates.grammar import MAX_INNER_VALUE, MAX_ITEMS, MAX_VALUE
 from antiphon.templates.model import BUILT_IN, TemplateVersion, Variable, check_parts
 from antiphon.templates.render import Compiled, PartFault, compile_version
-from antiphon.templates.syntax import MAX_INNER_VALUE, MAX_ITEMS, MAX_VALUE
 
 MAX_VARIABLES = 100
 _TIMEOUT = 10.0  # seconds for the whole trial, on a machine that has other things to do
@@ -90,7 +90,7 @@ def _wrong_declarations(variables: Mapping[str, Variable]) -> list[FieldError]:
         wrong.append(FieldError("variables", f"{len(variables)} are too many; at most {MAX_VARIABLES}"))
     for name, variable in variables.items():
         field = f"variables.{name[:64]}"
-        if not syntax.is_name(name):
+        if not grammar.is_name(name):
             wrong.append(
                 FieldError(field, "is no name; use letters, digits and _, beginning with a letter, and no word of "
                            "the template language")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from antiphon.core.channel import Channel
 from antiphon.core.errors import Conflict, FieldError, Invalid
@@ -137,6 +137,36 @@ class TemplateVersion(Struct, frozen=True, kw_only=True):
             approved=self.approved,
             variables=self.variables,
         )
+
+
+class NewVersion(Content, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the next version of a language says; all of it, not only what differs from the last one."""
+
+    language: str | None = None
+
+
+class NewTemplate(NewVersion, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A template and its first version."""
+
+    name: Short
+    channel: str
+    description: str | None = None
+    status: TemplateStatus = "active"
+
+
+class TemplateChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may change; what is absent stays. What a template says changes by a new version."""
+
+    name: Short | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
+    status: TemplateStatus | UnsetType = UNSET
+    default_language: str | UnsetType = UNSET
+
+
+class TemplateDetail(Template, frozen=True, kw_only=True):
+    """A template and the newest version of each language."""
+
+    versions: list[TemplateVersion]
 
 
 class Rendered(Struct, frozen=True):

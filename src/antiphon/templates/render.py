@@ -20,6 +20,7 @@ from antiphon.core.errors import FieldError
 from antiphon.providers.contract import ApprovedTemplate, TemplateButton, TemplateParameter
 from antiphon.templates import localize, syntax
 from antiphon.templates.engine import RenderError, make_engine, missing
+from antiphon.templates.grammar import MAX_INNER_VALUE, MAX_ITEMS, MAX_VALUE, Fault
 from antiphon.templates.model import (
     LIMITS,
     MAX_PARAMETER,
@@ -29,7 +30,6 @@ from antiphon.templates.model import (
     Rendered,
     TemplateVersion,
 )
-from antiphon.templates.syntax import MAX_INNER_VALUE, MAX_ITEMS, MAX_VALUE, Fault
 
 __all__ = ["Compiled", "PartFault", "RenderError", "compile_version", "fill", "render"]
 

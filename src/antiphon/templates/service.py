@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType, structs
+from msgspec import UNSET, Struct, structs
 
 from antiphon.core import clock, ids
 from antiphon.core.channel import Channel, parse_channel
@@ -21,45 +20,16 @@ from antiphon.organizations.model import Actor
 from antiphon.templates import guard, queries
 from antiphon.templates.localize import languages_to_try
 from antiphon.templates.model import (
-    Approved,
     Content,
-    Short,
+    NewTemplate,
+    NewVersion,
     Template,
+    TemplateChanges,
+    TemplateDetail,
     TemplateStatus,
     TemplateVersion,
-    Variable,
     check_language,
 )
-
-
-class NewVersion(Content, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the next version of a language says; all of it, not only what differs from the last one."""
-
-    language: str | None = None
-
-
-class NewTemplate(NewVersion, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A template and its first version."""
-
-    name: Short
-    channel: str
-    description: str | None = None
-    status: TemplateStatus = "active"
-
-
-class TemplateChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may change; what is absent stays. What a template says changes by a new version."""
-
-    name: Short | UnsetType = UNSET
-    description: str | UnsetType | None = UNSET
-    status: TemplateStatus | UnsetType = UNSET
-    default_language: str | UnsetType = UNSET
-
-
-class TemplateDetail(Template, frozen=True, kw_only=True):
-    """A template and the newest version of each language."""
-
-    versions: list[TemplateVersion]
 
 
 async def create(conn: Connection, actor: Actor, new: NewTemplate) -> TemplateDetail:
@@ -250,22 +220,27 @@ async def get_version(conn: Connection, org_id: UUID, version_id: UUID) -> Templ
     return await queries.get_version(conn, org_id, version_id)
 
 
+async def get_version_of(
+    conn: Connection, org_id: UUID, template_id: UUID, version_id: UUID
+) -> TemplateVersion:
+    """`get_version`, if it is this template's. Raises NotFound."""
+    version = await queries.get_version(conn, org_id, version_id)
+    if version.template_id != template_id:
+        raise NotFound("template version", version_id)
+    return version
+
+
 async def find_version(conn: Connection, org_id: UUID, version_id: UUID) -> TemplateVersion | None:
     """`get_version`, or None where there is none."""
     return await queries.find_version(conn, org_id, version_id)
 
 
 async def usable_version(
-    conn: Connection, org_id: UUID, template: str, language: str | None = None
+    conn: Connection, org_id: UUID, id_or_name: str, language: str | None = None
 ) -> TemplateVersion:
-    """`active_version` of the template that an id or a name means. Raises NotFound, Conflict."""
-    try:
-        template_id = UUID(template)
-    except ValueError:
-        template_id = await queries.find_by_name(conn, org_id, name_key(template))
-    if template_id is None:
-        raise NotFound("template", template)
-    return await active_version(conn, org_id, template_id, language)
+    """`active_version` of the template that somebody means by an id or a name. Raises NotFound, Conflict."""
+    template = await usable(conn, org_id, id_or_name)
+    return await active_version(conn, org_id, template.id, language)
 
 
 async def active_version(
@@ -285,6 +260,19 @@ async def active_version(
     return version
 
 
+async def usable(conn: Connection, org_id: UUID, id_or_name: str) -> Template:
+    """The active template that somebody means by an id or a name. Raises NotFound, and Conflict when not active."""
+    try:
+        template = await queries.get(conn, org_id, UUID(id_or_name))
+    except ValueError:
+        named = await find_named(conn, org_id, id_or_name)
+        if named is None:
+            raise NotFound("template", id_or_name) from None
+        template = named
+    template.check_usable()
+    return template
+
+
 async def active_versions(conn: Connection, org_id: UUID, template_id: UUID) -> dict[str, TemplateVersion]:
     """The newest version of each language, for an audience of many languages: `choose` picks a contact's.
 
@@ -299,21 +287,10 @@ async def active_versions(conn: Connection, org_id: UUID, template_id: UUID) -> 
 
 
 async def own_text(
-    conn: Connection,
-    actor: Actor,
-    channel: Channel,
-    text: str | None,
-    *,
-    subject: str | None = None,
-    html: str | None = None,
-    approved: Approved | None = None,
-    variables: Mapping[str, Variable] | None = None,
-    language: str = "en",
+    conn: Connection, actor: Actor, channel: Channel, said: Content | str, *, language: str = "en"
 ) -> TemplateVersion:
     """A campaign's or a message's own text, stored as a version without a name. Checked like any template."""
-    content = Content(
-        subject=subject, text=text, html=html, approved=approved, variables=dict(variables or {})
-    )
+    content = Content(text=said) if isinstance(said, str) else said
     version = _version(actor, content, channel, check_language(language), clock.now())
     await guard.check(version)
     await queries.add_version(conn, version)

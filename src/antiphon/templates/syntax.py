@@ -15,73 +15,25 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from msgspec import Struct
-
-from antiphon.templates.localize import DATE_STYLES, TIME_STYLES
-
-MAX_SOURCE = 262_144  # characters
-MAX_TAGS = 1_000
-MAX_DEPTH = 8  # {% if %} in {% if %}
-MAX_VALUE = 4_096  # characters of a variable; more is cut off when sending
-MAX_INNER_VALUE = 512  # characters of a value inside a list or a group
-MAX_ITEMS = 50  # entries of a list
-MAX_OUTPUT = 8_000_000  # characters that a template may be able to make
-ESCAPED = 6  # one character in HTML: &quot;
-
-
-class Fault(Exception):
-    """What a source may not say, on which line, and what to write instead."""
-
-    def __init__(self, line: int, text: str) -> None:
-        super().__init__(f"line {line}: {text}")
-
-
-class Use(NamedTuple):
-    """Where a variable is read first."""
-
-    name: str
-    line: int
-
-
-class Parsed(Struct, frozen=True):
-    """A source that keeps to the grammar, written for the engine."""
-
-    source: str
-    uses: tuple[Use, ...]
-    lists: frozenset[str]  # variables that are walked through
-    worst: int  # characters that it can make at most
-    has_tags: bool
-
-
-class Argument(NamedTuple):
-    """One argument of a filter."""
-
-    kind: str  # text or number
-    choices: tuple[str, ...] = ()
-    pattern: str = ""
-    example: str = ""
-
-
-FILTERS: dict[str, tuple[tuple[Argument, ...], int]] = {
-    # name: its arguments, and how many of them must be given
-    "default": ((Argument("text", example='default("there")'),), 1),
-    "upper": ((), 0),
-    "lower": ((), 0),
-    "title": ((), 0),
-    "trim": ((), 0),
-    "first": ((), 0),
-    "last": ((), 0),
-    "length": ((), 0),
-    "truncate": ((Argument("number", example="truncate(40)"),), 1),
-    "date": ((Argument("text", choices=DATE_STYLES),), 0),
-    "time": ((Argument("text", choices=TIME_STYLES),), 0),
-    "money": ((Argument("text", pattern=r"[A-Z]{3}", example='money("EUR")'),), 1),
-}
-# Where a template names no filter of theirs, these are shown as the message's language writes them.
-SHOWN = frozenset({"eventDate", "eventTime"})
-_FIRST_ARGUMENT = {"date": '"long"', "time": '"short"'}
-# What our own filters are also given: how to write, and whom to name when there is no value.
-_ALSO = {"date": "_language, _zone, ", "time": "_language, _zone, ", "money": "_language, ", "truncate": ""}
+from antiphon.templates.grammar import (
+    ALSO_GIVEN,
+    ESCAPED,
+    FILTERS,
+    FIRST_ARGUMENT,
+    MAX_DEPTH,
+    MAX_INNER_VALUE,
+    MAX_ITEMS,
+    MAX_OUTPUT,
+    MAX_SOURCE,
+    MAX_TAGS,
+    MAX_VALUE,
+    SHOWN,
+    Argument,
+    Fault,
+    Parsed,
+    Use,
+    is_name,
+)
 
 _TAG = re.compile(r"\{\{(-?)(.*?)(-?)\}\}|\{%(-?)(.*?)(-?)%\}|\{#(.*?)#\}|(\{\{|\{%|\{#)", re.DOTALL)
 _WORD = re.compile(
@@ -89,21 +41,11 @@ _WORD = re.compile(
     r"|(?P<text>\"[^\"\\\n{}%]{0,200}\"|'[^'\\\n{}%]{0,200}')|(?P<sign>==|!=|<=|>=|[<>|(),.])|(?P<other>\S))",
     re.ASCII,
 )
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
-_KEYWORDS = frozenset(
-    {"if", "elif", "else", "endif", "for", "in", "endfor", "and", "or", "not", "is", "defined"}
-)
-_RESERVED = _KEYWORDS | {"true", "false", "none", "True", "False", "None", "loop", "self", "super", "caller"}
 _COMPARISONS = ("==", "!=", "<=", ">=", "<", ">")
 _LOOP_FIELDS = frozenset({"index", "first", "last", "length"})
 _REMEDY = (
     "write {{ name }}, {{ name|filter }}, {% if name %}…{% endif %} or {% for item in list %}…{% endfor %}"
 )
-
-
-def is_name(text: str) -> bool:
-    """A variable may be called so."""
-    return _NAME.match(text) is not None and text not in _RESERVED
 
 
 def parse(source: str, *, html: bool = False) -> Parsed:
@@ -353,9 +295,9 @@ class _Words:
                 given.append(self.argument(name, arguments[len(given)]))
         if len(given) < least:
             raise self.fault(f"the filter {name!r} needs an argument: {arguments[0].example}")
-        given = given or ([_FIRST_ARGUMENT[name]] if name in _FIRST_ARGUMENT else [])
-        if name in _ALSO:
-            given.append(f"{_ALSO[name]}{_quoted(value)}")
+        given = given or ([FIRST_ARGUMENT[name]] if name in FIRST_ARGUMENT else [])
+        if name in ALSO_GIVEN:
+            given.append(f"{ALSO_GIVEN[name]}{_quoted(value)}")
         return f"{name}({', '.join(given)})" if given else name
 
     def argument(self, name: str, argument: Argument) -> str:
