@@ -314,12 +314,14 @@ def _reachable(user: str | None) -> Path:
     binaries = _binaries()
     if user is None or _may_enter(user, binaries):
         return binaries
-    source = binaries.parent
-    stamp = f"{source.stat().st_mtime_ns:x}"[-8:]
-    target = ROOTS_HOME / f"{source.name}-{stamp}"
+    wheel = binaries.parents[1]  # the binaries find their libraries in a folder beside the wheel's
+    target = ROOTS_HOME / f"{binaries.parent.name}-{wheel.stat().st_mtime_ns:x}"
     if not target.exists():
-        ROOTS_HOME.mkdir(parents=True, exist_ok=True)
         fresh = ROOTS_HOME / f"new-{os.getpid()}"
-        shutil.copytree(source, fresh, ignore=shutil.ignore_patterns("include", "pg_*dump*", "*.a"))
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(binaries.parent, fresh / wheel.name / binaries.parent.name)
+        libraries = wheel.with_name(f"{wheel.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, fresh / libraries.name)
         fresh.rename(target)
-    return target / binaries.name
+    return target / wheel.name / binaries.parent.name / binaries.name
