@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -95,9 +95,9 @@ def services(database: Database, **settings: Any) -> Services:
 
 
 @contextlib.asynccontextmanager
-async def serving(ready: Services) -> AsyncIterator[Client]:
-    """The application, served; a client without a key."""
-    app = web.application(ready)
+async def serving(ready: Services, more: Sequence[Any] = ()) -> AsyncIterator[Client]:
+    """The application with `more` routes, served; a client without a key."""
+    app = web.application(ready, more)
     sock = server.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     stop, started = asyncio.Event(), asyncio.Event()

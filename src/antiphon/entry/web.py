@@ -34,10 +34,10 @@ _FEATURES = (
 _OUTSIDE = ("antiphon.receiving.api",)
 
 
-def application(services: Services) -> ASGIApp:
-    """The whole application, ready to be served."""
+def application(services: Services, more: Sequence[Any] = ()) -> ASGIApp:
+    """The whole application, and `more` routes beside it, ready to be served."""
     is_https = services.settings.public_url.startswith("https://")
-    return edge.around(litestar_application(services), is_https=is_https)
+    return edge.around(litestar_application(services, more), is_https=is_https)
 
 
 def litestar_application(services: Services | None, more: Sequence[Any] = ()) -> Litestar:

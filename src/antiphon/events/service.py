@@ -36,6 +36,11 @@ async def head(conn: Connection, org_id: UUID) -> int:
     return await queries.head(conn, org_id)
 
 
+async def forget_old(conn: Connection, org_id: UUID, kept: timedelta, limit: int) -> int:
+    """Remove up to `limit` events that are older than `kept`; returns how many there were. Numbers are not reused."""
+    return await queries.forget_old(conn, org_id, kept, limit)
+
+
 async def subscribe(
     conn: Connection,
     org_id: UUID,

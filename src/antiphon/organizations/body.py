@@ -8,13 +8,14 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from litestar import Request
-from litestar.dto import MsgspecDTO
+from litestar.dto import DTOConfig, MsgspecDTO
 from msgspec import inspect
+from msgspec.structs import fields
 
 from antiphon.core.errors import BadRequest, FieldError, Invalid, UnsupportedMediaType
 
-T = TypeVar("T")
 Model = TypeVar("Model", bound=msgspec.Struct | Collection[msgspec.Struct])
+Decoders = tuple[msgspec.json.Decoder[Any], ...]
 
 MOST_ERRORS = 50
 _MOST_ITEMS = 1000
@@ -24,28 +25,34 @@ _WHERE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?", re.DOTALL)
 class StrictBody(MsgspecDTO[Model]):
     """`@post("/", dto=StrictBody[NewContact], return_dto=None)`: the body must be JSON that is a NewContact.
 
-    Two hooks of Litestar's DTO are replaced: how bytes become a value, and which schema describes it.
+    `StrictBody[One | Many]` takes the first of them that the body is. Litestar's own machinery is replaced in three
+    places: what may stand in the brackets, how bytes become a value, and which schema describes it.
     """
 
-    _decoders: dict[str, msgspec.json.Decoder[Any]] = {}  # noqa: RUF012 - by route, filled when the routes are made
+    _by_route: dict[str, Decoders] = {}  # noqa: RUF012 - filled when the routes are made
+
+    def __class_getitem__(cls, annotation: Any) -> Any:
+        """The same for every type: the route's own annotation of `data` is what counts."""
+        fresh: dict[str, Any] = {"config": DTOConfig(), "model_type": annotation, "_dto_backends": {}}
+        return cls if isinstance(annotation, TypeVar) else type(f"StrictBody[{annotation}]", (cls,), fresh)
 
     @classmethod
     def create_for_field_definition(
         cls, field_definition: Any, handler_id: str, backend_cls: Any = None
     ) -> None:
-        """Make the route's decoder; Litestar's own machinery is not needed."""
-        StrictBody._decoders[handler_id] = msgspec.json.Decoder(field_definition.raw)
+        """Make the route's decoders."""
+        StrictBody._by_route[handler_id] = decoders_for(field_definition.raw)
 
     @classmethod
     def create_openapi_schema(cls, field_definition: Any, handler_id: str, schema_creator: Any) -> Any:
-        """The struct's own schema."""
+        """The structs' own schema."""
         return schema_creator.for_field_definition(field_definition)
 
     def decode_bytes(self, value: bytes) -> Any:
         """The body as its type. Raises 415, 400 or 422, the last with every wrong field."""
         request = cast("Request[Any, Any, Any]", self.asgi_connection)  # pyright: ignore[reportUnknownMemberType]
         _check_content_type(request.headers.get("content-type"))
-        return decode(StrictBody._decoders[request.route_handler.handler_id], value)
+        return decode(StrictBody._by_route[request.route_handler.handler_id], value)
 
 
 def _check_content_type(given: str | None) -> None:
@@ -56,18 +63,40 @@ def _check_content_type(given: str | None) -> None:
         )
 
 
-def decode(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
-    """JSON as the decoder's type. Raises BadRequest for what is no JSON, Invalid naming every wrong field."""
+def decoders_for(kind: Any) -> Decoders:
+    """A decoder for each struct of `One | Many`; one for any other type."""
+    structs = [part for part in get_args(kind) if isinstance(part, type) and issubclass(part, msgspec.Struct)]
+    kinds = structs if len(structs) > 1 else [kind]
+    return tuple(msgspec.json.Decoder(one) for one in kinds)
+
+
+def decode(decoders: Decoders, text: bytes) -> Any:
+    """JSON as the first type that it is. Raises BadRequest for what is no JSON, Invalid naming every wrong field."""
+    first: msgspec.ValidationError | None = None
     try:
-        return decoder.decode(text)
-    except msgspec.ValidationError as first:
-        wrong: list[FieldError] = []
-        _collect(decoder.type, msgspec.json.decode(text), "", wrong)
-        raise _invalid(wrong or [_field_error("", first)]) from None
+        for decoder in decoders:
+            try:
+                return decoder.decode(text)
+            except msgspec.ValidationError as error:
+                first = first or error
+        raw = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest("malformed_json", f"the body is not JSON: {error}") from None
     except RecursionError:
         raise BadRequest("malformed_json", "the body is nested too deeply") from None
+    assert first is not None
+    wrong: list[FieldError] = []
+    _collect(_closest(decoders, raw), raw, "", wrong)
+    raise _invalid(wrong or [_field_error("", first)]) from None
+
+
+def _closest(decoders: Decoders, raw: Any) -> Any:
+    """The type that the body was probably meant to be: the one that shares most fields with it."""
+    kinds: list[Any] = [decoder.type for decoder in decoders]
+    if len(kinds) == 1 or not isinstance(raw, dict):
+        return kinds[0]
+    given = set(cast("dict[str, Any]", raw))
+    return max(kinds, key=lambda kind: len(given & {field.encode_name for field in fields(kind)}))
 
 
 def _invalid(wrong: list[FieldError]) -> Invalid:
@@ -104,15 +133,15 @@ def _collect(kind: Any, raw: Any, path: str, wrong: list[FieldError]) -> None:
 def _collect_fields(
     struct: type[msgspec.Struct], raw: dict[str, Any], path: str, wrong: list[FieldError]
 ) -> None:
-    fields = msgspec.structs.fields(struct)
+    declared = fields(struct)
     start = f"{path}." if path else ""
-    for field in fields:
+    for field in declared:
         if field.encode_name in raw:
             _collect(field.type, raw[field.encode_name], start + field.encode_name, wrong)
         elif field.required:
             wrong.append(FieldError(start + field.encode_name, "is required"))
     if struct.__struct_config__.forbid_unknown_fields:
-        known = {field.encode_name for field in fields}
+        known = {field.encode_name for field in declared}
         unknown = [name for name in raw if name not in known]
         room = max(0, MOST_ERRORS - len(wrong))
         wrong.extend(

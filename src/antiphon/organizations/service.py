@@ -18,7 +18,9 @@ from antiphon.core.db import Connection, Database
 from antiphon.core.errors import Conflict, Forbidden, Invalid, Unauthorized
 from antiphon.core.paging import Page, cut, decode_cursor
 from antiphon.events import service as events
+from antiphon.jobs import service as jobs
 from antiphon.organizations import audit, model, queries
+from antiphon.organizations.jobs import TidyUp
 from antiphon.organizations.model import Actor, ApiKey, AuditEntry, Organization, Permission
 
 NO_SUCH_KEY = "this API key is not known, has been revoked or has expired"
@@ -47,6 +49,7 @@ async def create(
         )
     )
     await queries.add(conn, organization)
+    await jobs.enqueue(conn, org_id, TidyUp(), key="hourly")
     await audit.record(conn, Actor.operator(org_id), "organization.created", org_id, name=name)
     return organization
 
