@@ -142,12 +142,13 @@ def _try(version: TemplateVersion, compiled: Compiled) -> None:
         )
     except subprocess.TimeoutExpired:
         raise _refused("it did not end in time") from None
-    verdict = _verdict(ran)
+    verdict = verdict_of(ran)
     if verdict.reason is not None:
         raise _refused(verdict.reason)
 
 
-def _verdict(ran: subprocess.CompletedProcess[bytes]) -> Verdict:
+def verdict_of(ran: subprocess.CompletedProcess[bytes]) -> Verdict:
+    """What a trial said, or what its end says: a process that was killed or aborted had taken too much."""
     if ran.returncode == 0:
         return msgspec.json.decode(ran.stdout, type=Verdict)
     if ran.returncode < 0 or b"MemoryError" in ran.stderr:

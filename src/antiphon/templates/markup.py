@@ -7,12 +7,12 @@ from __future__ import annotations
 import re
 
 _TOKEN = re.compile(
-    r"(?P<value>\{\{.*?\}\})|(?P<tag>\{%.*?%\}|\{#.*?#\})|(?P<comment><!--)|(?P<raw><(?:script|style)\b)"
-    r"|(?P<open><[a-zA-Z/!?])",
+    r"(?P<value>\{\{.*?\}\})|\{%-?\s*(?P<word>\w+).*?%\}|\{#.*?#\}|(?P<comment><!--)|(?P<raw><(?:script|style)\b)"
+    r"|(?P<open><(?:[a-zA-Z/!?]|(?=\{[{%#])))",
     re.DOTALL | re.IGNORECASE,
 )
 _INSIDE = re.compile(
-    r"(?P<value>\{\{.*?\}\})|(?P<tag>\{%.*?%\}|\{#.*?#\})|(?P<quote>[\"'])|(?P<close>>)", re.DOTALL
+    r"(?P<value>\{\{.*?\}\})|\{%-?\s*(?P<word>\w+).*?%\}|\{#.*?#\}|(?P<quote>[\"'])|(?P<close>>)", re.DOTALL
 )
 _RUNS = re.compile(r"([a-zA-Z:_-]+)\s*=\s*\Z")
 _LINK = frozenset(
@@ -32,27 +32,44 @@ class _Walk:
     def __init__(self, html: str) -> None:
         self.html = html
         self.wrong: list[tuple[int, str]] = []
+        self.blocks: list[str] = []  # where each open {% if %} or {% for %} began: in text, a tag, a quote
         at = 0
         while (found := _TOKEN.search(html, at)) is not None:
             match found.lastgroup:
                 case "comment":
                     at = self.skip(found.start(), re.compile("-->"), "a comment")
                 case "raw":
-                    word = found[0][1:].lower()
                     at = self.tag(found.end())
-                    at = self.skip(at, re.compile(f"</{word}", re.IGNORECASE), f"<{word}>")
+                    at = self.skip(at, re.compile(f"</{found[0][1:]}", re.IGNORECASE), f"{found[0].lower()}>")
                 case "open":
                     at = self.tag(found.end())
                 case _:
+                    self.block(found, "text")
                     at = found.end()
+
+    def block(self, found: re.Match[str], place: str) -> None:
+        """Every branch must begin and end in the same place, else what is text in one is a tag in another."""
+        word = found["word"]
+        if word in ("if", "for"):
+            self.blocks.append(place)
+        elif word is not None and (not self.blocks or self.blocks[-1] != place):
+            self.wrong.append(
+                (
+                    found.start(),
+                    f"{{% {word} %}} splits a tag or an attribute; put whole ones into each branch",
+                )
+            )
+        if word in ("endif", "endfor") and self.blocks:
+            self.blocks.pop()
 
     def skip(self, at: int, end: re.Pattern[str], place: str) -> int:
         closed = end.search(self.html, at)
         until = closed.end() if closed else len(self.html)
-        if "{{" in self.html[at:until]:
-            self.wrong.append(
-                (at, f"a variable stands in {place}, where it cannot be escaped; put it into the text")
-            )
+        for found in _TOKEN.finditer(self.html, at, until):
+            if found.lastgroup == "value":
+                why = f"a variable stands in {place}, where it cannot be escaped; put it into the text"
+                self.wrong.append((found.start(), why))
+            self.block(found, place)
         return until
 
     def tag(self, at: int) -> int:
@@ -70,7 +87,7 @@ class _Walk:
                 case "value":
                     self.value(found.start(), quote, opened)
                 case _:
-                    pass
+                    self.block(found, f"tag {quote}")
         return len(self.html)
 
     def value(self, at: int, quote: str, opened: int) -> None:

@@ -274,7 +274,7 @@ async def usable(conn: Connection, org_id: UUID, id_or_name: str) -> Template:
 
 
 async def active_versions(conn: Connection, org_id: UUID, template_id: UUID) -> dict[str, TemplateVersion]:
-    """The newest version of each language, for an audience of many languages: `choose` picks a contact's.
+    """The newest version of each language, the default one's first: for an audience of many languages.
 
     Raises NotFound, and Conflict for a template that is not active.
     """
