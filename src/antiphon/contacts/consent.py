@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 from uuid import UUID
+
+from msgspec import Struct
 
 from antiphon.contacts import address_queries, consent_queries, model, queries
 from antiphon.contacts.model import Consent, Suppression, SuppressionReason
@@ -79,31 +81,39 @@ async def list_consents(
     return cut(found, count, lambda consent: (consent.at, consent.id))
 
 
+class Evidence(TypedDict, total=False):
+    """Who says that an address must not be used, in whose words, about which message; `until` ends it by itself."""
+
+    source: Required[str]
+    detail: str | None
+    message_id: UUID | None
+    until: datetime | None
+
+
 async def suppress(
     conn: Connection,
     actor: Actor,
     channel: Channel,
     address: str,
     reason: SuppressionReason,
-    *,
-    source: str,
-    detail: str | None = None,
-    message_id: UUID | None = None,
+    **evidence: Unpack[Evidence],
 ) -> Suppression:
     """Forbid an address on a channel; an opt-out also withdraws the consent of whoever has it.
 
-    Messages that wait for it already are in the outbox, a floor above: `messages.service.forbid` calls this and settles
-    them in the same transaction. An address that is suppressed already keeps its first reason.
+    Messages that wait for it already are in the outbox, a floor above: `messages.withdrawal.suppress` calls this and
+    settles them in the same transaction. An address that is suppressed already keeps its first reason, unless the new
+    one lasts longer.
     """
     value = await _stored(conn, actor, channel, address)
     suppression = Suppression(
         channel=channel,
         address=value,
         reason=reason,
-        source=source,
-        detail=model.clean("detail", detail, 500),
-        message_id=message_id,
+        source=evidence["source"],
+        detail=model.clean("detail", evidence.get("detail"), 500),
+        message_id=evidence.get("message_id"),
         at=clock.now(),
+        until=evidence.get("until"),
         lifted_at=None,
         lifted_by=None,
     )
@@ -111,8 +121,9 @@ async def suppress(
         found = await consent_queries.find_suppression(conn, actor.org_id, channel, value)
         return found or suppression
     if reason == "opt_out":
-        await _withdraw(conn, actor, channel, value, source)
-    await _tell(conn, actor, "suppression_created", channel, value, {"reason": reason, "source": source})
+        await _withdraw(conn, actor, channel, value, suppression.source)
+    detail = {"reason": reason, "source": suppression.source}
+    await _tell(conn, actor, "suppression_created", channel, value, detail)
     return suppression
 
 
@@ -123,20 +134,27 @@ async def _withdraw(conn: Connection, actor: Actor, channel: Channel, value: str
         await record_consent(conn, actor, owner, channel, value, is_given=False, source=source)
 
 
-async def lift(conn: Connection, actor: Actor, channel: Channel, address: str) -> Suppression:
-    """Free a suppressed address; the row stays as evidence. Raises NotFound, Conflict for an erased person's."""
+async def get_suppression(conn: Connection, actor: Actor, channel: Channel, address: str) -> Suppression:
+    """The record of an address on a channel, in force or not. Raises NotFound."""
     value = await _stored(conn, actor, channel, address)
     found = await consent_queries.find_suppression(conn, actor.org_id, channel, value)
-    if found is None or found.lifted_at is not None:
+    if found is None:
         raise NotFound("suppression", f"{channel} {value}")
+    return found
+
+
+async def lift(conn: Connection, actor: Actor, channel: Channel, address: str) -> Suppression:
+    """Free a suppressed address; the row stays as evidence. Raises NotFound, Conflict for an erased person's."""
+    found = await get_suppression(conn, actor, channel, address)
+    if found.lifted_at is not None:
+        raise NotFound("suppression", f"{channel} {found.address}")
     if found.reason == "erased":
         raise Conflict(
             "erased", "this person was erased and the address must stay unused; it cannot be lifted"
         )
-    await consent_queries.lift(conn, actor.org_id, channel, value, actor.label, clock.now())
-    await _tell(conn, actor, "suppression_lifted", channel, value, {"reason": found.reason})
-    lifted = await consent_queries.find_suppression(conn, actor.org_id, channel, value)
-    return lifted or found
+    await consent_queries.lift(conn, actor.org_id, channel, found.address, actor.label, clock.now())
+    await _tell(conn, actor, "suppression_lifted", channel, found.address, {"reason": found.reason})
+    return await get_suppression(conn, actor, channel, found.address)
 
 
 async def _tell(
@@ -148,25 +166,31 @@ async def _tell(
     await events.emit(conn, actor.org_id, name, None, payload)
 
 
+class SuppressionFilter(Struct, frozen=True, kw_only=True):
+    """Which suppressions: those in force, or (`ended`) all there ever were."""
+
+    channel: str | None = None
+    reason: SuppressionReason | None = None
+    ended: bool = False
+
+
 async def list_suppressions(
     conn: Connection,
     actor: Actor,
-    channel: str | None = None,
-    reason: str | None = None,
-    lifted: bool = False,
+    wanted: SuppressionFilter,
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Page[Suppression]:
-    """Addresses that must not be used (or, `lifted`, were freed again), the newest first."""
+    """Addresses that must not be used, the newest first."""
     count = check_limit(limit)
-    before = decode_cursor(cursor, datetime, str, str) if cursor else (_LATEST, "", "")
+    at, channel, address = decode_cursor(cursor, datetime, str, str) if cursor else (_LATEST, "", "")
     found = await consent_queries.list_suppressions(
         conn,
         actor.org_id,
-        parse_channel(channel) if channel else None,
-        reason,
-        lifted,
-        (before[0], before[1], before[2]),
+        parse_channel(wanted.channel) if wanted.channel else None,
+        wanted.reason,
+        None if wanted.ended else clock.now(),
+        (at, channel, address),
         count + 1,
     )
     return cut(found, count, lambda s: (s.at, s.channel, s.address))

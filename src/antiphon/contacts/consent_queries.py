@@ -66,7 +66,7 @@ async def find_suppression(conn: Connection, org_id: UUID, channel: str, address
         conn,
         Suppression,
         """
-        SELECT channel, address, reason, source, detail, message_id, at, lifted_at, lifted_by
+        SELECT channel, address, reason, source, detail, message_id, at, until, lifted_at, lifted_by
           FROM suppressions
          WHERE org_id = %(org_id)s AND channel = %(channel)s AND address = %(address)s
         """,
@@ -77,16 +77,20 @@ async def find_suppression(conn: Connection, org_id: UUID, channel: str, address
 
 
 async def add_suppression(conn: Connection, org_id: UUID, suppression: Suppression) -> bool:
-    """Suppress an address; True if it was not. One that is suppressed already keeps its first reason."""
+    """Suppress an address; True if that is news. One that is suppressed for as long already keeps its first reason."""
     changed = await db.execute(
         conn,
         """
-        INSERT INTO suppressions (org_id, channel, address, reason, source, detail, message_id, at)
-        VALUES (%(org_id)s, %(channel)s, %(address)s, %(reason)s, %(source)s, %(detail)s, %(message_id)s, %(at)s)
+        INSERT INTO suppressions (org_id, channel, address, reason, source, detail, message_id, at, until)
+        VALUES (%(org_id)s, %(channel)s, %(address)s, %(reason)s, %(source)s, %(detail)s, %(message_id)s, %(at)s,
+                %(until)s)
         ON CONFLICT (org_id, channel, address) DO UPDATE
            SET reason = excluded.reason, source = excluded.source, detail = excluded.detail,
-               message_id = excluded.message_id, at = excluded.at, lifted_at = NULL, lifted_by = NULL
+               message_id = excluded.message_id, at = excluded.at, until = excluded.until, lifted_at = NULL,
+               lifted_by = NULL
          WHERE suppressions.lifted_at IS NOT NULL
+            OR excluded.until IS NULL AND suppressions.until IS NOT NULL
+            OR excluded.until > suppressions.until
         """,
         org_id=org_id,
         channel=suppression.channel,
@@ -96,6 +100,7 @@ async def add_suppression(conn: Connection, org_id: UUID, suppression: Suppressi
         detail=suppression.detail,
         message_id=suppression.message_id,
         at=suppression.at,
+        until=suppression.until,
     )
     return changed == 1
 
@@ -124,19 +129,20 @@ async def list_suppressions(
     org_id: UUID,
     channel: str | None,
     reason: str | None,
-    is_lifted: bool,
+    now: datetime | None,
     before: tuple[datetime, str, str],
     limit: int,
 ) -> list[Suppression]:
-    """Suppressions, the newest first."""
+    """Suppressions in force at `now` (without it, all there ever were), the newest first."""
     at, before_channel, before_address = before
     return await db.rows(
         conn,
         Suppression,
         """
-        SELECT channel, address, reason, source, detail, message_id, at, lifted_at, lifted_by
+        SELECT channel, address, reason, source, detail, message_id, at, until, lifted_at, lifted_by
           FROM suppressions
-         WHERE org_id = %(org_id)s AND (lifted_at IS NOT NULL) = %(is_lifted)s
+         WHERE org_id = %(org_id)s
+           AND (%(now)s::timestamptz IS NULL OR lifted_at IS NULL AND (until IS NULL OR until > %(now)s))
            AND (%(channel)s::text IS NULL OR channel = %(channel)s)
            AND (%(reason)s::text IS NULL OR reason = %(reason)s)
            AND (at, channel, address) < (%(at)s, %(before_channel)s, %(before_address)s)
@@ -146,7 +152,7 @@ async def list_suppressions(
         org_id=org_id,
         channel=channel,
         reason=reason,
-        is_lifted=is_lifted,
+        now=now,
         at=at,
         before_channel=before_channel,
         before_address=before_address,

@@ -141,7 +141,7 @@ class Consent(Struct, frozen=True, kw_only=True):
 
 
 class Suppression(Struct, frozen=True, kw_only=True):
-    """An address that must not be used on a channel, and why. `lifted_at` frees it again."""
+    """An address that must not be used on a channel, and why: `until` ends it by itself, `lifted_at` by decision."""
 
     channel: str
     address: str
@@ -150,6 +150,7 @@ class Suppression(Struct, frozen=True, kw_only=True):
     detail: str | None
     message_id: UUID | None
     at: datetime
+    until: datetime | None
     lifted_at: datetime | None
     lifted_by: str | None
 

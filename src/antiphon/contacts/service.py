@@ -1,7 +1,7 @@
 """The verbs of contacts, and the feature's face: groups, consent and suppressions are named here too.
 
 `suppress` records that an address must not be used, but the messages that already wait for it lie a floor above:
-`messages.service.forbid` calls it and settles those in the same transaction. Whoever can, calls that one.
+`messages.withdrawal.suppress` calls it and settles those in the same transaction. Whoever can, calls that one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from msgspec import UNSET, Struct, structs
 
 from antiphon.contacts import address_service, group_queries, model, queries
 from antiphon.contacts.address_service import add_address, remove_address, resolve, resolve_many
-from antiphon.contacts.consent import lift, list_consents, list_suppressions, record_consent, suppress
+from antiphon.contacts.consent import (
+    get_suppression,
+    lift,
+    list_consents,
+    list_suppressions,
+    record_consent,
+    suppress,
+)
 from antiphon.contacts.groups import (
     add_members,
     create_group,
@@ -39,9 +46,9 @@ from antiphon.organizations import service as organizations
 from antiphon.organizations.model import Actor
 
 __all__ = [
-    "add_address", "add_members", "create_group", "delete_group", "find_group", "get_group", "lift", "list_consents",
-    "list_groups", "list_suppressions", "record_consent", "remove_address", "remove_members", "resolve",
-    "resolve_many", "suppress", "update_group",
+    "add_address", "add_members", "create_group", "delete_group", "find_group", "get_group", "get_suppression", "lift",
+    "list_consents", "list_groups", "list_suppressions", "record_consent", "remove_address", "remove_members",
+    "resolve", "resolve_many", "suppress", "update_group",
 ]  # fmt: skip
 
 LAST = UUID(int=(1 << 128) - 1)
