@@ -5,6 +5,7 @@ Nothing here raises because of what a provider sent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -27,6 +28,11 @@ Refusal = Rejected | Throttled | NotSent | Unknown | AccountFault
 
 PAYLOAD_LIMIT = 8192
 BEGINNING_LIMIT = 500
+# an emoji cut in two by somebody's length limit, as JSON escapes it
+_HALF = re.compile(
+    rb"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f][0-9a-f]{2}",
+    re.IGNORECASE,
+)
 
 
 def http(answer: WireResponse) -> Response:
@@ -36,13 +42,14 @@ def http(answer: WireResponse) -> Response:
 
 
 def json_of(body: bytes) -> Any:
-    """The JSON value of a body, or None. NULs, which no PostgreSQL text can hold, become U+FFFD."""
+    """The JSON value of a body, or None. What no PostgreSQL text can hold (NULs, half characters) becomes U+FFFD."""
     if b"\\u0000" in body:
         body = body.replace(b"\\u0000", b"\\ufffd")
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        whole = _HALF.sub(rb"\\ufffd", body)
+        return None if whole == body else json_of(whole)
 
 
 def mapping(value: object) -> Payload:

@@ -24,13 +24,13 @@ T = TypeVar("T")
 class Http(Protocol):
     """`core.http.Client`, or what stands in for it."""
 
-    async def send(self, request: Request) -> Response: ...
+    async def send(self, request: Request, /) -> Response: ...
 
 
 class Mail(Protocol):
     """`core.smtp.MailClient`, or what stands in for it."""
 
-    async def send(self, envelope: MailEnvelope) -> MailReply: ...
+    async def send(self, envelope: MailEnvelope, /) -> MailReply: ...
 
 
 async def drive(send: Send, http: Http, mail: Mail) -> Outcome:
