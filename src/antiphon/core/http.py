@@ -25,6 +25,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from antiphon.core import failpoints
+from antiphon.core.clock import boottime
 from antiphon.core.db import in_transaction
 from antiphon.core.public_address import Network, is_public_address, url_problem
 from antiphon.core.wire import MaybeSent, NotSent, Request, Response
@@ -104,8 +105,11 @@ class Client:
         """Close every connection; requests under way fail with MaybeSent or NotSent, as they stand."""
         await self._connector.close()
 
-    async def send(self, request: Request) -> Response:
-        """One request, no redirect, no retry. Raises NotSent or MaybeSent; RuntimeError inside a transaction."""
+    async def send(self, request: Request, *, not_after: float | None = None) -> Response:
+        """One request, no redirect, no retry. Raises NotSent or MaybeSent; RuntimeError inside a transaction.
+
+        With `not_after` (a reading of `clock.boottime`), nothing is written later than that: NotSent.
+        """
         if in_transaction.get():
             raise RuntimeError("no network call while a transaction is open: commit first, then call out")
         target = self._targets.get(request.url) or self._aim(request.url)
@@ -114,7 +118,7 @@ class Client:
         call = _Call(self)
         try:
             async with asyncio.timeout(min(seconds, DEADLINE_LIMIT)):
-                return await call.run(target, head, request.body)
+                return await call.run(target, head, request.body, not_after)
         except TimeoutError:
             raise call.failure("no answer in time" if call.written else "no connection in time") from None
         except (aiohttp.ClientError, HttpProcessingError, OSError, _Unusable) as error:
@@ -180,7 +184,7 @@ class _Call:
         self.protocol: ResponseHandler | None = None
         self.written = False
 
-    async def run(self, target: _Target, head: bytes, body: bytes) -> Response:
+    async def run(self, target: _Target, head: bytes, body: bytes, not_after: float | None) -> Response:
         self.connection = connection = await self.client.connect(target)
         self.protocol = protocol = connection.protocol
         assert protocol is not None
@@ -188,6 +192,8 @@ class _Call:
         transport = protocol.transport
         assert transport is not None
         data = head + body
+        if not_after is not None and boottime() >= not_after:
+            raise _Unusable("there was no time left to begin")
         self.written = True
         if failpoints.is_armed("request_half_written"):
             data = await _write_half(transport, data)

@@ -32,7 +32,7 @@ async def send_messages(unit: Unit, data: OutgoingMessage | OutgoingMessages) ->
 
 
 @get("/", **requires(Permission.MESSAGES_READ))
-async def list_messages(  # noqa: PLR0913 - one parameter a filter
+async def list_messages(
     unit: Unit,
     limit: int | None = None,
     cursor: str | None = None,

@@ -133,7 +133,7 @@ LOOK = """
                SELECT FROM outbox o
                 WHERE o.org_id = %(org_id)s AND o.lane_id = %(lane_id)s AND o.gate_id = g.id
                   AND o.state = 0 AND o.due_at <= now()
-                LIMIT %(room)s) some) due ON true
+                LIMIT %(room)s) counted) due ON true
 """
 
 CLAIM = """

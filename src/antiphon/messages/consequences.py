@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
+from antiphon.contacts.model import SuppressionReason
 from antiphon.core.channel import Channel
 from antiphon.core.db import Connection
 from antiphon.messages import lanes, withdrawal
 from antiphon.messages.lanes import Owned
 from antiphon.messages.record import Told
 from antiphon.organizations.model import Actor
-from antiphon.providers.contract import AccountFault, Accepted, Rejected, Throttled
+from antiphon.providers.contract import Accepted, AccountFault, Rejected, Throttled
 from antiphon.senders import service as senders
 
 SHORTEST_BLOCK = timedelta(seconds=1)
@@ -21,7 +22,11 @@ USUAL_BLOCK = timedelta(seconds=30)
 
 async def of_outcomes(conn: Connection, lane: Owned, batch: list[Told]) -> None:
     """Block, pause, open or close an incident, suppress: in the transaction that records the outcomes."""
-    blocks = [t.at + clamped(t.outcome.after) for t in batch if _names_sender(t)]
+    blocks = [
+        t.at + clamped(t.outcome.after)
+        for t in batch
+        if isinstance(t.outcome, Throttled) and t.outcome.scope == "sender"
+    ]
     if blocks:
         await lanes.block_lane(conn, lane.org_id, lane.id, max(blocks), "throttled by the provider")
     fault = next((t.outcome for t in batch if isinstance(t.outcome, AccountFault)), None)
@@ -42,15 +47,10 @@ def clamped(after: timedelta | None) -> timedelta:
     return USUAL_BLOCK if after is None else max(SHORTEST_BLOCK, min(after, LONGEST_BLOCK))
 
 
-def _names_sender(told: Told) -> bool:
-    return isinstance(told.outcome, Throttled) and told.outcome.scope == "sender"
-
-
 async def _forbid(conn: Connection, lane: Owned, told: Told, outcome: Rejected) -> None:
     await forbid_address(
         conn, lane.org_id, Channel(lane.channel), told.claimed.address, message_id=told.claimed.message_id,
         is_withdrawal=outcome.withdraws_consent, detail=f"{outcome.code}: {outcome.reason}",
-        until=told.at + outcome.suppress_for if outcome.suppress_for else None,
     )  # fmt: skip
 
 
@@ -63,11 +63,10 @@ async def forbid_address(
     message_id: UUID,
     is_withdrawal: bool,
     detail: str,
-    until: datetime | None = None,
 ) -> None:
     """The provider says that this address must not be used, or that its owner said no."""
     actor = Actor.system(org_id, "provider")
-    reason = "opt_out" if is_withdrawal else "not_reachable"
+    reason: SuppressionReason = "opt_out" if is_withdrawal else "not_reachable"
     await withdrawal.suppress(
         conn,
         actor,
@@ -77,7 +76,6 @@ async def forbid_address(
         source="provider",
         detail=detail,
         message_id=message_id,
-        until=until,
     )
 
 
@@ -85,7 +83,11 @@ async def forbid_after_receipt(
     conn: Connection, org_id: UUID, channel: Channel, address: str, status: str, message_id: UUID, detail: str
 ) -> None:
     """A hard bounce, a complaint or an unsubscribe that a receipt told."""
-    reasons = {"bounced": "hard_bounce", "complained": "complaint", "unsubscribed": "opt_out"}
+    reasons: dict[str, SuppressionReason] = {
+        "bounced": "hard_bounce",
+        "complained": "complaint",
+        "unsubscribed": "opt_out",
+    }
     await withdrawal.suppress(
         conn, Actor.system(org_id, "provider"), channel, address, reasons.get(status, "not_reachable"),
         source="provider", detail=detail, message_id=message_id,

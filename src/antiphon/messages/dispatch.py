@@ -5,7 +5,7 @@ recording overlap: a slot is taken by the claim and freed only when the outcome 
 after a crash is never more than the lane's in-flight limit.
 
 The wall: a call may not begin later than a lease (less a second) after the claim or renewal that allows it, by the
-clock that also counts while the machine is suspended. What has not begun by then is closed as not sent and is due again.
+clock that also counts while the machine is suspended. What has not begun by then is closed as not sent, and due again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -32,8 +33,8 @@ from antiphon.messages.breaker import Breaker
 from antiphon.messages.claim import Claimed, claim
 from antiphon.messages.lanes import LEASE_SECONDS, Owned
 from antiphon.messages.record import NOT_BEGUN, PollPlan, TemplateFault, Told, record
+from antiphon.providers import registry
 from antiphon.providers.contract import Account, NotSent, Outcome, Provider, Unknown
-from antiphon.providers.credentials import Credentials
 from antiphon.providers.drive import drive
 from antiphon.senders import service as senders
 from antiphon.senders.model import Sender
@@ -70,8 +71,8 @@ class LaneRun:
 
     lane: Owned
     sender: Sender
-    account: Account[Credentials]
-    provider: Provider[Credentials]
+    account: Account[Any]
+    provider: Provider[Any]
     wall: float
     calls: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     told: list[Told] = field(default_factory=list[Told])
@@ -145,10 +146,10 @@ async def _own(worker: Worker, lane: Owned, wall: float, stop: asyncio.Event) ->
 async def _open(worker: Worker, lane: Owned, wall: float) -> LaneRun:
     async with worker.database.transaction(lane.org_id, read_only=True) as conn:
         sender = await senders.get_sender(conn, lane.org_id, lane.id)
-        account = await senders.open_account(conn, lane.org_id, lane.account_id, worker.vault)
-    return LaneRun(
-        lane=lane, sender=sender, account=account, provider=senders.provider_named(lane.provider), wall=wall
-    )
+        account = await senders.open_account(
+            conn, lane.org_id, lane.account_id, worker.vault, worker.public_url
+        )
+    return LaneRun(lane=lane, sender=sender, account=account, provider=registry.get(lane.provider), wall=wall)
 
 
 async def _serve(worker: Worker, run: LaneRun, stop: asyncio.Event) -> None:
@@ -297,7 +298,7 @@ async def _poll(worker: Worker, run: LaneRun) -> None:
         await asyncio.sleep(polling.pause_between(run.provider.polling) if count else 0.5)
 
 
-def _poll_plan(provider: Provider[Credentials]) -> PollPlan | None:
+def _poll_plan(provider: Provider[Any]) -> PollPlan | None:
     if provider.polling is None or provider.status_request is None:
         return None
     rules = [rule for rule in provider.polling.rules if rule.status in ("sending", "sent")]

@@ -117,7 +117,8 @@ WITH staged_rows AS MATERIALIZED (
     SELECT uuid7() AS id, %(channel)s::text AS channel, %(purpose)s::text AS purpose, %(origin)s::text AS origin,
            %(caused_by)s::text AS caused_by, %(lane_id)s::uuid AS lane_id, %(gate_id)s::uuid AS gate_id,
            p.contact_id, p.address, %(due_at)s::timestamptz AS due_at,
-           CASE WHEN p.text IS NULL THEN %(template_version_id)s::uuid END AS template_version_id,
+           CASE WHEN p.text IS NULL THEN coalesce(p.template_version_id, %(template_version_id)s::uuid) END
+               AS template_version_id,
            p.language, p.variables, NULL::text AS subject, p.text, NULL::text AS html, NULL::jsonb AS media,
            NULL::jsonb AS metadata, %(campaign_id)s::uuid AS campaign_id, NULL::uuid AS reply_to_id,
            %(campaign_id)s::uuid AS cause_id, p.contact_id AS subject_id, %(is_once)s::boolean AS is_once,

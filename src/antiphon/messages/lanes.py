@@ -230,8 +230,11 @@ TAKE = """
 
 async def renew(conn: Connection, lane: Owned, worker: UUID, lease: float = LEASE_SECONDS) -> bool:
     """Another lease for the owner; False when the lane has moved."""
-    return 1 == await db.execute(
-        conn, RENEW, org_id=lane.org_id, id=lane.id, worker=worker, epoch=lane.epoch, lease=lease
+    return (
+        await db.execute(
+            conn, RENEW, org_id=lane.org_id, id=lane.id, worker=worker, epoch=lane.epoch, lease=lease
+        )
+        == 1
     )
 
 

@@ -227,7 +227,7 @@ PROVIDER_NAMES = """
 
 async def take_waiting(conn: Connection, org_id: UUID, message_id: UUID) -> bool:
     """Remove a message from the queue if nothing of it is on the wire; the row lock orders this against the claim."""
-    return 1 == await db.execute(conn, TAKE_WAITING, org_id=org_id, id=message_id)
+    return await db.execute(conn, TAKE_WAITING, org_id=org_id, id=message_id) == 1
 
 
 TAKE_WAITING = """
@@ -270,7 +270,7 @@ TAKE_UNSURE = """
 
 async def drop_unsure(conn: Connection, org_id: UUID, message_id: UUID) -> bool:
     """A person has decided about a doubt: it leaves the queue."""
-    return 1 == await db.execute(conn, DROP_UNSURE, org_id=org_id, id=message_id)
+    return await db.execute(conn, DROP_UNSURE, org_id=org_id, id=message_id) == 1
 
 
 DROP_UNSURE = "DELETE FROM outbox WHERE org_id = %(org_id)s AND message_id = %(id)s AND state IN (2, 3)"

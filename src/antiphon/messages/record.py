@@ -29,7 +29,6 @@ from antiphon.providers.contract import (
     Unknown,
 )
 
-
 NOT_BEGUN = "not_begun"
 """The code of a call that was claimed and never begun: it counts no retry."""
 

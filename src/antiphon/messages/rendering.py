@@ -1,4 +1,4 @@
-"""From a claimed message to what an adapter sends: the version and variables on the row, rendered at the claim's instant.
+"""From a claimed message to what an adapter sends: the row's version and variables, rendered at the claim's instant.
 
 Pure but for `Versions.load`, which fetches the immutable template versions that a claim needs and does not have yet.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from antiphon.core.channel import Channel
+from antiphon.core.channel import Channel, Purpose
 from antiphon.core.db import Connection
+from antiphon.core.errors import NotFound
 from antiphon.messages import queries
 from antiphon.messages.claim import Claimed
-from antiphon.providers.contract import Outbound, Purpose
+from antiphon.providers.contract import Outbound
 from antiphon.senders.model import Sender
 from antiphon.templates import service as templates
 from antiphon.templates.model import Rendered, TemplateVersion
@@ -38,7 +39,10 @@ class Versions:
         for version_id in {
             c.template_version_id for c in claimed if c.template_version_id
         } - self._known.keys():
-            self._known[version_id] = await templates.find_version(conn, org_id, version_id)
+            try:
+                self._known[version_id] = await templates.get_version(conn, org_id, version_id)
+            except NotFound:
+                self._known[version_id] = None
         quoting = {c.reply_to_id for c in claimed if c.reply_to_id}
         self._quoted = await queries.provider_names(conn, org_id, quoting) if quoting else {}
 
@@ -62,7 +66,7 @@ def outbound(claimed: Claimed, sender: Sender, versions: Versions, public_url: s
         key=claimed.key,
         reference=str(claimed.message_id),
         channel=Channel(claimed.channel),
-        purpose=_purpose(claimed.purpose),
+        purpose=Purpose(claimed.purpose),
         sender_address=sender.address,
         sender_name=sender.name,
         to=claimed.address,
@@ -87,11 +91,3 @@ def say(claimed: Claimed, versions: Versions) -> Rendered:
         )
     except RenderError as error:
         raise Failed(str(error)) from None
-
-
-def _purpose(word: str) -> Purpose:
-    match word:
-        case "marketing" | "transactional" | "notification" | "support":
-            return word
-        case _:
-            raise Failed(f"{word!r} is not a purpose")

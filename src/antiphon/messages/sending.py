@@ -17,8 +17,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from antiphon.contacts import service as contacts
-from antiphon.core.channel import Purpose, needs_consent
+from antiphon.contacts.reaching import Reachable, reach
+from antiphon.core.channel import Channel, Purpose, needs_consent
 from antiphon.core.clock import now
 from antiphon.core.db import Connection
 from antiphon.core.errors import FieldError, Invalid, Problem
@@ -78,7 +78,7 @@ class _Known(msgspec.Struct, kw_only=True):
     senders: dict[str, Sender] = {}
     gates: dict[tuple[UUID, str], UUID] = {}
     versions: dict[tuple[str, str | None], TemplateVersion] = {}
-    people: dict[tuple[str, str], contacts.Reachable] = {}
+    people: dict[tuple[str, str], Reachable] = {}
 
 
 async def send(conn: Connection, actor: Actor, messages: list[OutgoingMessage]) -> Queued:
@@ -88,13 +88,12 @@ async def send(conn: Connection, actor: Actor, messages: list[OutgoingMessage]) 
     errors: list[FieldError] = []
     for i, message in enumerate(messages):
         errors += _shape(i, message, at)
-        await _look_up(conn, actor, known, i, message, errors)
-    if not errors:
-        known.people = await _people(conn, actor, known, messages, errors)
-    planned = [] if errors else [_plan(actor, known, i, m, at, errors) for i, m in enumerate(messages)]
+    for step in (_find_senders, _find_people, _find_versions):
+        if not errors:
+            await step(conn, actor, known, messages, errors)
+    fresh = [] if errors else [_plan(actor, known, i, m, at, errors) for i, m in enumerate(messages)]
     if errors:
         raise Invalid(f"{len(errors)} of these messages cannot be sent; nothing was stored", errors[:100])
-    fresh = [p for p in planned if p is not None]
     await enqueue(conn, actor.org_id, fresh)
     await audit.record(
         conn, actor, "messages.sent", fresh[0].id if len(fresh) == 1 else None, count=len(fresh)
@@ -122,26 +121,39 @@ def _shape(i: int, m: OutgoingMessage, at: datetime) -> list[FieldError]:
     return wrong
 
 
-async def _look_up(
-    conn: Connection, actor: Actor, known: _Known, i: int, m: OutgoingMessage, errors: list[FieldError]
+async def _find_senders(
+    conn: Connection, actor: Actor, known: _Known, messages: list[OutgoingMessage], errors: list[FieldError]
 ) -> None:
-    """Sender, gate and template version of a message, each fetched once a batch."""
-    try:
-        if m.sender not in known.senders:
-            known.senders[m.sender] = await senders.usable_sender(conn, actor.org_id, m.sender)
-        sender = known.senders[m.sender]
-        traffic = traffic_of(m.purpose)
+    """Each sender that is named, and the gate that its messages of this purpose wait behind."""
+    for i, m in enumerate(messages):
+        try:
+            if m.sender not in known.senders:
+                known.senders[m.sender] = await senders.usable_sender(conn, actor.org_id, m.sender)
+        except Problem as problem:
+            errors.append(FieldError(_at(i, "sender"), problem.detail, m.sender))
+            continue
+        sender, traffic = known.senders[m.sender], traffic_of(m.purpose)
         if (sender.id, traffic) not in known.gates:
             known.gates[sender.id, traffic] = await lanes.default_gate(conn, actor.org_id, sender.id, traffic)
-    except Problem as problem:
-        errors.append(FieldError(_at(i, "sender"), problem.detail, m.sender))
-    if m.template is not None and (m.template, m.language) not in known.versions:
+
+
+async def _find_versions(
+    conn: Connection, actor: Actor, known: _Known, messages: list[OutgoingMessage], errors: list[FieldError]
+) -> None:
+    """Each template that is named, in each language that its recipients need."""
+    for i, m in enumerate(messages):
+        key = (m.template or "", _language(known, m))
+        if m.template is None or key in known.versions:
+            continue
         try:
-            known.versions[m.template, m.language] = await templates.usable_version(
-                conn, actor.org_id, m.template, m.language
-            )
+            template = await templates.usable(conn, actor.org_id, m.template)
+            known.versions[key] = await templates.active_version(conn, actor.org_id, template.id, key[1])
         except Problem as problem:
             errors.append(FieldError(_at(i, "template"), problem.detail, m.template))
+
+
+def _language(known: _Known, m: OutgoingMessage) -> str | None:
+    return m.language or known.people[known.senders[m.sender].channel, _name(m)].language
 
 
 def traffic_of(purpose: Purpose) -> lanes.TrafficClass:
@@ -149,19 +161,17 @@ def traffic_of(purpose: Purpose) -> lanes.TrafficClass:
     return "bulk" if purpose is Purpose.MARKETING else "transactional"
 
 
-async def _people(
+async def _find_people(
     conn: Connection, actor: Actor, known: _Known, messages: list[OutgoingMessage], errors: list[FieldError]
-) -> dict[tuple[str, str], contacts.Reachable]:
-    """Every recipient, by what the request calls them and by channel; addresses that are new become contacts."""
-    people: dict[tuple[str, str], contacts.Reachable] = {}
-    wanted: dict[str, dict[str, int]] = {}
+) -> None:
+    """Every recipient, by channel and by what the request calls them; addresses that are new become contacts."""
+    wanted: dict[Channel, dict[str, int]] = {}
     for i, m in enumerate(messages):
         wanted.setdefault(known.senders[m.sender].channel, {}).setdefault(_name(m), i)
     for channel, names in wanted.items():
-        found, wrong = await contacts.reach(conn, actor, channel, list(names))
-        people |= {(channel, name): person for name, person in found.items()}
+        found, wrong = await reach(conn, actor, channel, list(names))
+        known.people |= {(channel, name): person for name, person in found.items()}
         errors += [FieldError(_at(names[name], "to"), text, name) for name, text in wrong.items()]
-    return people
 
 
 def _name(m: OutgoingMessage) -> str:
@@ -170,10 +180,10 @@ def _name(m: OutgoingMessage) -> str:
 
 def _plan(
     actor: Actor, known: _Known, i: int, m: OutgoingMessage, at: datetime, errors: list[FieldError]
-) -> NewMessage | None:
+) -> NewMessage:
     sender = known.senders[m.sender]
     person = known.people[sender.channel, _name(m)]
-    version = known.versions[m.template, m.language] if m.template is not None else None
+    version = known.versions[m.template, _language(known, m)] if m.template is not None else None
     variables = {**person.variables, **m.variables}
     if version is not None and version.channel != sender.channel:
         errors.append(

@@ -6,10 +6,10 @@ settled here, so the row lock orders the two: once this has committed, nothing i
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
-from antiphon.contacts import service as contacts
+from antiphon.contacts import consent
+from antiphon.contacts.model import SuppressionReason
 from antiphon.core import db
 from antiphon.core.channel import Channel
 from antiphon.core.clock import now
@@ -24,16 +24,15 @@ async def suppress(
     actor: Actor,
     channel: Channel,
     address: str,
-    reason: str,
+    reason: SuppressionReason,
     *,
     source: str,
     detail: str | None = None,
     message_id: UUID | None = None,
-    until: datetime | None = None,
 ) -> int:
-    """Never write to this address on this channel again (or not before `until`); returns how many waiting messages
+    """Never write to this address on this channel again; returns how many waiting messages
     were skipped."""
-    await contacts.suppress(
+    await consent.suppress(
         conn,
         actor,
         channel,
@@ -42,7 +41,6 @@ async def suppress(
         source=source,
         detail=detail,
         message_id=message_id,
-        until=until,
     )
     return await settle_waiting(conn, actor.org_id, channel, address, "suppressed")
 
