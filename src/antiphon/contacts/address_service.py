@@ -46,7 +46,7 @@ def read(prefix: str, new: NewContact, country: str | None) -> list[Address]:
             addresses.setdefault((stored.kind, stored.value), stored)
     if wrong:
         raise Invalid("some addresses are wrong; `errors` names each", wrong)
-    return list(addresses.values())
+    return sorted(addresses.values(), key=lambda a: (a.kind, not a.is_primary, a.id))
 
 
 def _read(new: NewAddress, is_primary: bool, country: str | None) -> Address:

@@ -25,6 +25,8 @@ from antiphon.contacts.consent import (
     suppress,
 )
 from antiphon.contacts.groups import (
+    GroupChanges,
+    NewGroup,
     add_members,
     create_group,
     delete_group,
@@ -46,9 +48,9 @@ from antiphon.organizations import service as organizations
 from antiphon.organizations.model import Actor
 
 __all__ = [
-    "add_address", "add_members", "create_group", "delete_group", "find_group", "get_group", "get_suppression", "lift",
-    "list_consents", "list_groups", "list_suppressions", "record_consent", "remove_address", "remove_members",
-    "resolve", "resolve_many", "suppress", "update_group",
+    "GroupChanges", "NewGroup", "add_address", "add_members", "create_group", "delete_group", "find_group",
+    "get_group", "get_suppression", "lift", "list_consents", "list_groups", "list_suppressions",
+    "record_consent", "remove_address", "remove_members", "resolve", "resolve_many", "suppress", "update_group",
 ]  # fmt: skip
 
 LAST = UUID(int=(1 << 128) - 1)
