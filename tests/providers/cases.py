@@ -132,9 +132,9 @@ def keyed_webhook(status: str) -> bytes:
     return json.dumps(json.loads(fixture("keyed/delivered.json")) | {"status": status}).encode()
 
 
-def keyed_signed(body: bytes) -> dict[str, str]:
-    """The test provider's signature."""
-    stamp = str(int(time.time()))
+def keyed_signed(body: bytes, stamp: str | None = None) -> dict[str, str]:
+    """The test provider's signature, of now unless another second is given."""
+    stamp = stamp or str(int(time.time()))
     digest = hmac.new(SECRET.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
     return {"x-keyed-timestamp": stamp, "x-keyed-signature": digest}
 

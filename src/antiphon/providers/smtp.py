@@ -163,6 +163,7 @@ def build_mail(outbound: Outbound, sender: str, recipient: str) -> bytes:
         mail.set_content(outbound.text)
         if outbound.html:
             mail.add_alternative(outbound.html, subtype="html")
+            mail.set_boundary(f"=_{outbound.message_id.hex}")  # else a random one: another try, other bytes
     else:
         mail.set_content(outbound.html or "", subtype="html")
     return mail.as_bytes()
