@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from types import MappingProxyType
@@ -27,6 +28,7 @@ _REMOVED_TESTS = (
     *("lower", "lt", "mapping", "ne", "none", "number", "odd", "safe", "sameas", "sequence", "startingwith"),
     *("string", "test", "true", "undefined", "upper"),
 )
+_LINK = re.compile(r"(?:https?://|mailto:|tel:)[^\s<>\"'`\\]+\Z", re.IGNORECASE)
 _REMOVED_GLOBALS = ("cycler", "debug", "dict", "joiner", "lipsum", "namespace", "now", "randrange", "range")
 
 
@@ -82,11 +84,28 @@ def _money(value: Any, currency: str, language: str, name: str) -> str:
     return localize.show_money(_shown(_given(value, name)), currency, language)
 
 
+def _url(value: Any, name: str) -> str:
+    """A link that a person may follow; what would run, or hide what it is, is refused."""
+    text = _shown(_given(value, name)).strip()
+    if not _LINK.match(text):
+        raise RenderError(f"{name} is not a link; a link begins with https://, http://, mailto: or tel:")
+    return text
+
+
 def _given(value: Any, name: str) -> Any:
     """The engine hands a missing value to a filter of ours as None."""
     if value is None:
         raise RenderError(missing(name))
     return value
+
+
+def only_values(value: Any) -> Any:
+    """The engine's last step before a value becomes text, where a template shows values from inside others."""
+    if isinstance(value, list | dict):
+        raise RenderError(
+            "a list or a group cannot be shown as it is; walk through it with {% for %}, or name a value inside it"
+        )
+    return value  # pyright: ignore[reportUnknownVariableType]
 
 
 def _entries(value: Any, name: str) -> list[Any]:
@@ -141,6 +160,7 @@ _OURS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "date": _date,
         "time": _time,
         "money": _money,
+        "url": _url,
         "_entries": _entries,
         "_compare": _compare,
     }

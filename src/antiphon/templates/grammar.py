@@ -38,7 +38,8 @@ class Parsed(Struct, frozen=True):
 
     source: str
     uses: tuple[Use, ...]
-    lists: frozenset[str]  # variables that are walked through
+    bare: frozenset[str]  # variables that are shown whole
+    is_deep: bool  # shows values from inside others
     worst: int  # characters that it can make at most
     has_tags: bool
 
@@ -62,11 +63,15 @@ FILTERS: dict[str, tuple[tuple[Argument, ...], int]] = {
     "first": ((), 0),
     "last": ((), 0),
     "length": ((), 0),
+    "url": ((), 0),
     "truncate": ((Argument("number", example="truncate(40)"),), 1),
     "date": ((Argument("text", choices=DATE_STYLES),), 0),
     "time": ((Argument("text", choices=TIME_STYLES),), 0),
     "money": ((Argument("text", pattern=r"[A-Z]{3}", example='money("EUR")'),), 1),
 }
+# The engine falls back to the attributes of Python's dict where a name is missing: {{ items }} would be its method.
+# No attribute of anything begins like this, so there is nothing to fall back to.
+PREFIX = "v_"
 # Where a template names no filter of theirs, these are shown as the message's language writes them.
 SHOWN = frozenset({"eventDate", "eventTime"})
 FIRST_ARGUMENT = {"date": '"long"', "time": '"short"'}
@@ -76,6 +81,7 @@ ALSO_GIVEN = {
     "time": "_language, _zone, ",
     "money": "_language, ",
     "truncate": "",
+    "url": "",
 }
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")

@@ -69,7 +69,10 @@ def longest_values(version: TemplateVersion) -> dict[str, Any]:
 def _grown(value: Any, *, is_inner: bool = False) -> Any:
     match value:
         case str():
-            return '"' * (MAX_INNER_VALUE if is_inner else MAX_VALUE)  # the sign that HTML makes longest
+            longest = MAX_INNER_VALUE if is_inner else MAX_VALUE
+            if value.startswith(("https://", "http://")):
+                return value.ljust(longest, "x")
+            return '"' * longest  # the sign that HTML makes longest
         case Mapping():
             return {k: _grown(v, is_inner=True) for k, v in cast("Mapping[str, Any]", value).items()}
         case [first, *_]:

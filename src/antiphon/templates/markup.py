@@ -14,7 +14,8 @@ _TOKEN = re.compile(
 _INSIDE = re.compile(
     r"(?P<value>\{\{.*?\}\})|\{%-?\s*(?P<word>\w+).*?%\}|\{#.*?#\}|(?P<quote>[\"'])|(?P<close>>)", re.DOTALL
 )
-_RUNS = re.compile(r"([a-zA-Z:_-]+)\s*=\s*\Z")
+_NAMED = re.compile(r"([a-zA-Z:_-]+)\s*=\s*\Z")
+_IS_URL = re.compile(r"\|\s*url\s*-?\}\}\Z")
 _LINK = frozenset(
     {"href", "src", "action", "formaction", "background", "poster", "cite", "data", "xlink:href"}
 )
@@ -85,25 +86,24 @@ class _Walk:
                 case "close" if not quote:
                     return at
                 case "value":
-                    self.value(found.start(), quote, opened)
+                    self.value(found, quote, opened)
                 case _:
                     self.block(found, f"tag {quote}")
         return len(self.html)
 
-    def value(self, at: int, quote: str, opened: int) -> None:
+    def value(self, found: re.Match[str], quote: str, opened: int) -> None:
+        at = found.start()
         if not quote:
-            self.wrong.append(
-                (at, 'a variable in a tag must stand in quotes, as in <a title="{{ eventName }}">')
-            )
+            why = 'a variable in a tag must stand in quotes, as in <a title="{{ eventName }}">'
+            self.wrong.append((at, why))
             return
-        named = _RUNS.search(self.html, max(0, opened - 80), opened)
+        named = _NAMED.search(self.html, max(0, opened - 80), opened)
         name = named[1].lower() if named else ""
         if name.startswith("on") or name in ("style", "srcdoc", "srcset"):
+            why = f"a variable cannot stand in {name}=…, where it could run or restyle; remove it"
+            self.wrong.append((at, why))
+        elif name in _LINK and not _SCHEME.match(self.html[opened + 1 : at]) and not _IS_URL.search(found[0]):
+            why = f'{name} begins with a variable, which could be any kind of link; write {name}="{{{{ link|url }}}}"'
             self.wrong.append(
-                (at, f"a variable cannot stand in {name}=…, where it could run or restyle; remove it")
+                (at, f'{why} or begin with https://, as in "https://example.com/{{{{ bookingRef }}}}"')
             )
-        elif name in _LINK and not _SCHEME.match(self.html[opened + 1 : at]):
-            self.wrong.append(
-                (at, f"{name} begins with a variable, which could be any kind of link; begin with https://, "
-                 'as in href="https://example.com/{{ bookingRef }}"')
-            )  # fmt: skip

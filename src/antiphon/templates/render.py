@@ -19,8 +19,8 @@ from minijinja import Environment, TemplateError
 from antiphon.core.errors import FieldError
 from antiphon.providers.contract import ApprovedTemplate, TemplateButton, TemplateParameter
 from antiphon.templates import localize, syntax
-from antiphon.templates.engine import RenderError, make_engine, missing
-from antiphon.templates.grammar import MAX_INNER_VALUE, MAX_ITEMS, MAX_VALUE, Fault
+from antiphon.templates.engine import RenderError, make_engine, missing, only_values
+from antiphon.templates.grammar import MAX_INNER_VALUE, MAX_ITEMS, MAX_VALUE, PREFIX, Fault
 from antiphon.templates.model import (
     LIMITS,
     MAX_PARAMETER,
@@ -37,9 +37,9 @@ _KEPT = 1_024  # compiled versions
 _DEPTH = 4  # values inside values
 
 _ONE_VARIABLE = re.compile(r"\{\{ (\w+) \}\}\Z")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LINE_END = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 class Part(NamedTuple):
@@ -70,9 +70,10 @@ class Compiled(NamedTuple):
     body: Sequence[Parameter]
     buttons: Sequence[tuple[ApprovedButton, Parameter]]
     names: tuple[str, ...]
+    engine_names: tuple[tuple[str, str], ...]  # the same, each with how the engine calls it
     instead: Mapping[str, str]  # for a variable without a value
     uses: Mapping[str, tuple[str, int]]  # variable: part and line where it is read first
-    lists: frozenset[str]
+    bare: frozenset[str]
     worst: int
 
 
@@ -139,7 +140,7 @@ class _Compiler:
         self.version, self.engine = version, make_engine()
         self.faults: list[FieldError] = []
         self.uses: dict[str, tuple[str, int]] = {}
-        self.lists: set[str] = set()
+        self.bare: set[str] = set()
         self.worst = 0
 
     def compiled(self) -> Compiled:
@@ -171,9 +172,19 @@ class _Compiler:
             if variable.default or not variable.required
         }
         return Compiled(
-            version, self.engine, parts, header, body, buttons, tuple(self.uses), instead, self.uses,
-            frozenset(self.lists), self.worst,
-        )  # fmt: skip
+            version=self.version,
+            engine=self.engine,
+            parts=parts,
+            header=header,
+            body=body,
+            buttons=buttons,
+            names=tuple(self.uses),
+            engine_names=tuple((name, f"{PREFIX}{name}") for name in self.uses),
+            instead=instead,
+            uses=self.uses,
+            bare=frozenset(self.bare),
+            worst=self.worst,
+        )
 
     def parameters(self, place: Literal["header", "body"], approved: Approved) -> list[Parameter]:
         return [
@@ -194,7 +205,9 @@ class _Compiler:
             self.faults.append(FieldError(name, str(fault)))
             return Part("")
         self.worst += parsed.worst
-        self.lists |= parsed.lists
+        self.bare |= parsed.bare
+        if parsed.is_deep:
+            self.engine.finalizer = only_values
         for use in parsed.uses:
             self.uses.setdefault(use.name, (name, use.line))
         if not parsed.has_tags:
@@ -227,23 +240,25 @@ def _keep(version: TemplateVersion) -> Compiled:
 
 def _context(compiled: Compiled, variables: Mapping[str, Any], language: str, at: datetime) -> dict[str, Any]:
     context: dict[str, Any] = {"_language": language, "_zone": at.tzinfo}
-    for name in compiled.names:
+    for name, engine_name in compiled.engine_names:
         value = variables.get(name)
         if type(value) is str and value:
-            context[name] = value if len(value) <= MAX_VALUE else value[:MAX_VALUE]
+            context[engine_name] = value if len(value) <= MAX_VALUE else value[:MAX_VALUE]
         elif value is None or value == "":
             if name in compiled.instead:
-                context[name] = compiled.instead[name]
+                context[engine_name] = compiled.instead[name]
             elif (
                 name == "daysUntil"
                 and (days := localize.days_until(str(variables.get("eventDate")), at)) is not None
             ):
-                context[name] = str(days)
+                context[engine_name] = str(days)
         else:
-            context[name] = _plain(value)
-    if type(day := context.get("eventDate")) is str:
+            context[engine_name] = plain = _plain(value)
+            if name in compiled.bare:
+                only_values(plain)
+    if type(day := context.get("v_eventDate")) is str:
         context["_eventDate"] = localize.show_date(day, "long", language, at.tzinfo)
-    if type(time := context.get("eventTime")) is str:
+    if type(time := context.get("v_eventTime")) is str:
         context["_eventTime"] = localize.show_time(time, "short", language, at.tzinfo)
     return context
 
@@ -261,7 +276,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
             )
         case Mapping() if depth < _DEPTH:
             pairs = list(cast("Mapping[Any, Any]", value).items())[:MAX_ITEMS]
-            return {str(k): _plain(v, depth + 1) for k, v in pairs if v is not None and v != ""}
+            return {f"{PREFIX}{k}": _plain(v, depth + 1) for k, v in pairs if v is not None and v != ""}
         case list() | tuple() if depth < _DEPTH:
             return [_plain(entry, depth + 1) for entry in cast("Sequence[Any]", value)[:MAX_ITEMS]]
         case None:
@@ -298,7 +313,7 @@ def _name_at(source: str, place: tuple[int, int] | None) -> str:
     """The variable at a place that the engine names in bytes; at a filter it is the one before it."""
     before = source.encode()[: place[1] if place else 0].decode(errors="replace")
     found = re.match(r"\W*_?([A-Za-z][\w.]*)", before.rpartition("{{")[2])
-    return found[1] if found else ""
+    return re.sub(rf"(^|\.){PREFIX}", r"\1", found[1]) if found else ""
 
 
 def _within(part: str, text: str, limit: int) -> str:

@@ -27,6 +27,7 @@ from antiphon.templates.grammar import (
     MAX_SOURCE,
     MAX_TAGS,
     MAX_VALUE,
+    PREFIX,
     SHOWN,
     Argument,
     Fault,
@@ -64,7 +65,8 @@ def parse(source: str, *, html: bool = False) -> Parsed:
     return Parsed(
         "".join(parsed.written),
         tuple(parsed.uses.values()),
-        frozenset(parsed.lists),
+        frozenset(parsed.bare),
+        parsed.is_deep,
         parsed.worst,
         parsed.tags > 0,
     )
@@ -84,7 +86,8 @@ class _Parse:
         self.source, self.growth = source, ESCAPED if html else 1
         self.written: list[str] = []
         self.uses: dict[str, Use] = {}
-        self.lists: set[str] = set()
+        self.bare: set[str] = set()
+        self.is_deep = False
         self.blocks: list[_Block] = []
         self.worst = self.tags = 0
         self._read()
@@ -169,15 +172,22 @@ class _Parse:
         if words.take("name") != "in":
             raise Fault(line, "a loop is written {% for item in list %}")
         path = words.path()
-        self.lists.add(path[0])
+        self.is_deep = True
         self.use(path[0], line)
         self.blocks.append(_Block("for", line, local))
-        return f"for {local} in {'.'.join(path)}|_entries({_quoted('.'.join(path))})"
+        return f"for {PREFIX}{local} in {_written(path)}|_entries({_quoted('.'.join(path))})"
 
     def use(self, name: str, line: int) -> None:
         """Remember where a variable is read first; the loop's own one is none."""
         if name != self._local():
             self.uses.setdefault(name, Use(name, line))
+
+    def show(self, path: list[str], filters: list[str]) -> None:
+        """Remember what is shown whole: a list or a group cannot be."""
+        if len(path) > 1 or path[0] == self._local() or "first" in filters or "last" in filters:
+            self.is_deep = True
+        elif "length" not in filters:
+            self.bare.add(path[0])
 
     def spend(self, path: list[str] | None, longest: int) -> None:
         """Count what an output can make at most."""
@@ -260,12 +270,18 @@ class _Words:
         """What stands between {{ and }}."""
         path = None if self.is_literal() else self.path()
         longest = len(self.peek())
-        first = self.literal() if path is None else ".".join(path)
-        filters = self.filters(first)
+        first = self.literal() if path is None else _written(path)
+        filters = self.filters("" if path is None else ".".join(path))
         if path is not None and filters[:1] and filters[0].startswith("default("):
             first = _tolerant(path)
-        if first in SHOWN and not any(text.startswith(("date(", "time(")) for text in filters):
-            first = f"_{first}"
+        if path is not None:
+            self.parse.show(path, filters)
+        if (
+            path
+            and ".".join(path) in SHOWN
+            and not any(text.startswith(("date(", "time(")) for text in filters)
+        ):
+            first = f"_{path[0]}"
         self.parse.spend(path, longest + max((len(text) for text in filters), default=0))
         return "|".join([first, *filters])
 
@@ -338,13 +354,20 @@ class _Words:
         return f"{negated}({left})"
 
 
+def _written(path: list[str]) -> str:
+    """A path as the engine reads it."""
+    return ".".join(path) if path[0] == "loop" else ".".join(f"{PREFIX}{part}" for part in path)
+
+
 def _tolerant(path: list[str]) -> str:
     """A path that is merely undefined where a part of it is missing."""
-    written = path[0]
+    if path[0] == "loop":
+        return _written(path)
+    written = f"{PREFIX}{path[0]}"
     for part in path[1:]:
-        written = f"({written}|default({{}})).{part}"
+        written = f"({written}|default({{}})).{PREFIX}{part}"
     return written
 
 
-def _quoted(value: str) -> str:
-    return '""' if value[:1] in "\"'" else f'"{value}"'
+def _quoted(name: str) -> str:
+    return f'"{name}"'
