@@ -1,4 +1,5 @@
--- Provider webhooks as they came, kept 30 days: what was said, and what became of it.
+-- Provider webhooks as they came, kept 30 days: what was said, and what became of it. unreadable: entries that nobody
+-- acts on; unmatched: about a sender that is not the account's; parked: about a message that is not known (yet).
 
 CREATE TABLE provider_events (
     org_id      uuid NOT NULL REFERENCES organizations (id),
@@ -10,6 +11,7 @@ CREATE TABLE provider_events (
     receipts    int NOT NULL DEFAULT 0,
     inbound     int NOT NULL DEFAULT 0,
     unreadable  int NOT NULL DEFAULT 0,
+    unmatched   int NOT NULL DEFAULT 0,
     parked      int NOT NULL DEFAULT 0,
     note        text,
     PRIMARY KEY (org_id, id)
