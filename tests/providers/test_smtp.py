@@ -35,7 +35,7 @@ def envelope(**changes: Any) -> MailEnvelope:
 
 
 def written(**changes: Any) -> EmailMessage:
-    return email.message_from_bytes(envelope(**changes).content, policy=email.policy.default)  # type: ignore[return-value]
+    return email.message_from_bytes(envelope(**changes).content, policy=email.policy.default)
 
 
 def test_a_mail_of_text_and_html_is_written() -> None:
