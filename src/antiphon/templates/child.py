@@ -20,7 +20,7 @@ from antiphon.templates.model import Limits, TemplateVersion
 from antiphon.templates.render import RenderError, compile_version, fill
 
 MEMORY = 64 * 1024 * 1024  # bytes above what the process has before the template
-SECONDS = 2  # of processor time
+SECONDS = 1  # of processor time
 
 
 class Trial(Struct, frozen=True, kw_only=True):

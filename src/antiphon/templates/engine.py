@@ -105,7 +105,7 @@ def only_values(value: Any) -> Any:
         raise RenderError(
             "a list or a group cannot be shown as it is; walk through it with {% for %}, or name a value inside it"
         )
-    return value  # pyright: ignore[reportUnknownVariableType]
+    return value
 
 
 def _entries(value: Any, name: str) -> list[Any]:

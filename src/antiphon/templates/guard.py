@@ -141,13 +141,18 @@ def _try(version: TemplateVersion, compiled: Compiled) -> None:
             capture_output=True,
             timeout=_TIMEOUT,
             check=False,
-            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            env=child_environment(),
         )
     except subprocess.TimeoutExpired:
         raise _refused("it did not end in time") from None
     verdict = verdict_of(ran)
     if verdict.reason is not None:
         raise _refused(verdict.reason)
+
+
+def child_environment() -> dict[str, str]:
+    """What the trial is told of ours: where Python is, and none of our settings."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 def verdict_of(ran: subprocess.CompletedProcess[bytes]) -> Verdict:
