@@ -12,6 +12,7 @@ CREATE TABLE campaigns (
     purpose             text NOT NULL DEFAULT 'marketing',
     status              text NOT NULL DEFAULT 'draft' CHECK (status IN ('draft', 'scheduled', 'active', 'paused',
                                                                         'completed', 'canceled', 'archived')),
+    status_reason       text NOT NULL DEFAULT '',
     channel             text NOT NULL,
     sender_id           uuid NOT NULL,
     template_id         uuid,

@@ -1,0 +1,196 @@
+"""What the worker does for campaigns: bring the audience into the ledger, and give up what a canceled one left.
+
+A step is one transaction together with its progress; a message is made once per campaign and contact, so a step that
+is repeated, or a second job for the same campaign, does no harm.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from antiphon.campaigns import queries, settling
+from antiphon.campaigns.model import RUNNING, Campaign
+from antiphon.contacts import audience as audiences
+from antiphon.contacts.audience import Audience
+from antiphon.core import failpoints
+from antiphon.core.clock import now
+from antiphon.core.db import Connection
+from antiphon.core.errors import NotFound, Problem
+from antiphon.jobs.model import Continue, Done, Run
+from antiphon.messages import cancelation, lanes
+from antiphon.messages.enqueue import Enqueued, Plan, enqueue_page
+from antiphon.organizations.model import Actor
+from antiphon.senders import service as senders
+from antiphon.templates import service as templates
+
+PAGE = 5_000
+CANCEL_PAGE = 2_000
+FIRST = UUID(int=0)
+
+
+class ExpandAudience(Struct, frozen=True, kw_only=True):
+    """Write one message for each person of the audience. One whose `start_at` is not the campaign's time any more does
+    nothing."""
+
+    campaign_id: UUID
+    start_at: datetime | None = None
+
+
+class CancelRemaining(Struct, frozen=True, kw_only=True):
+    """Settle as canceled what a canceled campaign left in the queue."""
+
+    campaign_id: UUID
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far an expansion is. `part`: first the campaign's own list, then groups and contacts. `versions` are the
+    template's versions as they were at the start, by language, the default one first."""
+
+    part: str
+    after: UUID
+    gate_id: UUID
+    versions: dict[str, UUID]
+    has_list: bool
+    total: int
+    looked: int = 0
+    made: int = 0
+    skipped: int = 0
+
+
+async def expand_audience(conn: Connection, job: ExpandAudience, run: Run) -> Continue | Done:
+    """One page of the audience into the ledger; the first step starts the campaign, the last one closes the books."""
+    if not run.progress:
+        return await _begin(conn, job, run)
+    progress = msgspec.convert(run.progress, Progress, strict=False)
+    campaign = await queries.hold(conn, run.org_id, job.campaign_id)
+    if campaign.status not in RUNNING:
+        return Done({"stopped": campaign.status})
+    after = await _stage(conn, run.org_id, campaign, progress)
+    if after is None:
+        return await _next_part(conn, run.org_id, campaign, progress)
+    await _fill(conn, run.org_id, campaign, progress)
+    enqueued = await enqueue_page(conn, _plan(run.org_id, campaign, progress))
+    conn.after_commit["expansion"] = _page_committed
+    return Continue(msgspec.to_builtins(_further(progress, after, enqueued)))
+
+
+async def _begin(conn: Connection, job: ExpandAudience, run: Run) -> Continue | Done:
+    try:
+        campaign = await queries.lock_against_expansion(conn, run.org_id, job.campaign_id)
+    except NotFound:
+        return Done({"stopped": "deleted"})
+    if campaign.scheduled_for != job.start_at:
+        return Done({"stopped": "another time was set"})
+    if campaign.is_expanded or campaign.status not in ("scheduled", "active", "paused"):
+        return Done({"stopped": campaign.status})
+    actor = Actor.system(run.org_id)
+    started = campaign.start(now())
+    if started.status != campaign.status:
+        await settling.change(conn, actor, campaign, started)
+    if started.status == "canceled":
+        await lanes.close_gate(conn, run.org_id, "campaign", campaign.id, "canceled")
+        return Done({"stopped": "latest start"})
+    try:
+        progress = await _first_progress(conn, run.org_id, started)
+    except Problem as problem:  # the group, sender or template that was there at the launch is not any more
+        if started.status == "active":
+            await settling.change(conn, actor, started, started.pause(now(), problem.detail))
+            await lanes.close_gate(conn, run.org_id, "campaign", campaign.id, "paused")
+        return Done({"stopped": problem.detail})
+    return Continue(msgspec.to_builtins(progress))
+
+
+async def _first_progress(conn: Connection, org_id: UUID, campaign: Campaign) -> Progress:
+    """Look for all that it needs, make its gate, fix the template's versions, count. Raises what is missing."""
+    sender = await senders.get_sender(conn, org_id, campaign.sender_id)
+    await audiences.check_audience(conn, org_id, campaign.audience)
+    versions = await _versions(conn, org_id, campaign)
+    gate_id = await lanes.add_gate(
+        conn, org_id, sender.id, cause="campaign", cause_id=campaign.id,
+        traffic="bulk" if campaign.purpose == "marketing" else "transactional",
+        priority=campaign.priority, rate=campaign.rate,
+    )  # fmt: skip
+    if campaign.status == "paused":
+        await lanes.close_gate(conn, org_id, "campaign", campaign.id, "paused")
+    listed = await queries.count_recipients(conn, org_id, campaign.id)
+    counted = await audiences.count_audience(conn, org_id, campaign.audience)
+    return Progress(
+        part="list" if listed else "audience", after=FIRST, gate_id=gate_id, versions=versions,
+        has_list=listed > 0, total=listed + counted,
+    )  # fmt: skip
+
+
+async def _versions(conn: Connection, org_id: UUID, campaign: Campaign) -> dict[str, UUID]:
+    if campaign.template_id is None:
+        return {"": campaign.template_version_id} if campaign.template_version_id else {}
+    found = await templates.active_versions(conn, org_id, campaign.template_id)
+    return {language: version.id for language, version in found.items()}
+
+
+async def _stage(conn: Connection, org_id: UUID, campaign: Campaign, progress: Progress) -> UUID | None:
+    """Fill `audience_page` with the next page; where the one after begins, or None when this part has ended."""
+    audience = campaign.audience
+    if progress.part == "list":
+        ids = await queries.recipients_after(conn, org_id, campaign.id, progress.after, PAGE)
+        if not ids:
+            return None
+        page = Audience(
+            contacts=ids, exclude_groups=audience.exclude_groups, exclude_contacts=audience.exclude_contacts
+        )
+        await audiences.stage_audience(conn, org_id, page, campaign.channel, None, PAGE)
+        return ids[-1]
+    _, after = await audiences.stage_audience(conn, org_id, audience, campaign.channel, progress.after, PAGE)
+    return after
+
+
+async def _fill(conn: Connection, org_id: UUID, campaign: Campaign, progress: Progress) -> None:
+    await queries.fill_page(conn, campaign.variables, progress.versions)
+    if progress.has_list:
+        await queries.fill_page_from_list(conn, org_id, campaign.id)
+
+
+def _plan(org_id: UUID, campaign: Campaign, progress: Progress) -> Plan:
+    return Plan(
+        org_id=org_id, channel=campaign.channel, purpose=campaign.purpose, origin="campaign",
+        caused_by=f"{campaign.kind}:{campaign.id}", lane_id=campaign.sender_id, gate_id=progress.gate_id,
+        campaign_id=campaign.id, due_at=campaign.launched_at or now(),
+        template_version_id=next(iter(progress.versions.values()), None),
+    )  # fmt: skip
+
+
+def _further(progress: Progress, after: UUID, enqueued: Enqueued) -> Progress:
+    return msgspec.structs.replace(
+        progress, after=after, looked=min(progress.looked + PAGE, progress.total),
+        made=progress.made + enqueued.made, skipped=progress.skipped + enqueued.skipped,
+    )  # fmt: skip
+
+
+async def _next_part(
+    conn: Connection, org_id: UUID, campaign: Campaign, progress: Progress
+) -> Continue | Done:
+    if progress.part == "list":
+        return Continue(msgspec.to_builtins(msgspec.structs.replace(progress, part="audience", after=FIRST)))
+    await settling.close_books(conn, org_id, campaign.id)
+    return Done(msgspec.to_builtins(msgspec.structs.replace(progress, part="done", looked=progress.total)))
+
+
+async def _page_committed() -> None:
+    await failpoints.reach("expansion_page_committed")
+
+
+async def cancel_remaining(conn: Connection, job: CancelRemaining, run: Run) -> Continue | Done:
+    """One page of what waits; then again while something is on the wire that may come back to wait."""
+    canceled = run.progress.get("canceled", 0)
+    page = await cancelation.cancel_page(conn, run.org_id, "campaign", job.campaign_id, CANCEL_PAGE)
+    if page:
+        return Continue({"canceled": canceled + page})
+    left = await cancelation.unfinished(conn, run.org_id, "campaign", job.campaign_id)
+    if left.waiting or left.open:
+        return Continue({"canceled": canceled}, run_at=now() + timedelta(seconds=1))
+    if left.in_doubt:
+        return Continue({"canceled": canceled}, run_at=now() + timedelta(minutes=1))
+    return Done({"canceled": canceled})
