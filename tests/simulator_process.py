@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,7 +66,9 @@ class Simulator:
             flag = "--" + name.replace("_", "-")
             words += [flag] if value is True else [] if value is False else [flag, str(value)]
         session = aiohttp.ClientSession()
-        simulator = cls(["--state-dir", str(directory / "simulator"), "--with-parent", *words], session)
+        simulator = cls(
+            ["--state-dir", str(directory / "simulator"), "--with-parent", str(os.getpid()), *words], session
+        )
         try:
             await simulator.run()
             yield simulator

@@ -58,7 +58,12 @@ def _options() -> argparse.Namespace:
         "--state-dir", type=Path, metavar="DIR", help="keep settings and log here, over a restart"
     )
     parser.add_argument(
-        "--with-parent", action="store_true", help="end when the process that started it ends"
+        "--with-parent",
+        type=int,
+        nargs="?",
+        const=os.getppid(),
+        metavar="PID",
+        help="end when the process that started it ends (PID: its id, if it might end before this one has begun)",
     )
     return parser.parse_args()
 
@@ -74,8 +79,8 @@ async def _serve(options: argparse.Namespace, settings: Settings | None) -> None
         stack.push_async_callback(life.close)
         ports = await _listen(options, life, stack)
         print(msgspec.json.encode(_greeting(options, life, ports)).decode(), flush=True)
-        if options.with_parent:
-            watch = loop.create_task(_watch_parent(os.getppid(), ended))
+        if options.with_parent is not None:
+            watch = loop.create_task(_watch_parent(options.with_parent, ended))
             stack.callback(watch.cancel)
         await ended.wait()
 

@@ -142,12 +142,13 @@ class Lifecycle:
 
     def _plan(self, wire: Wire, message: Message) -> None:
         for step in message.fate.steps:
-            if step.copies:
-                self._at(message.at + step.told, self._step_comes, wire, message, step)
+            self._at(message.at + step.told, self._step_comes, wire, message, step)
         if message.fate.reply_after is not None:
             self._at(message.at + message.fate.reply_after, self._reply_comes, wire, message)
 
     def _step_comes(self, wire: Wire, message: Message, step: Step) -> None:
+        if not step.copies:  # true from now on, for who asks
+            return
         account = self.book.account(wire.name, message.account)
         event = wire.status_event(account, message, step.status, message.at + step.after)
         self.told[step.status] += 1

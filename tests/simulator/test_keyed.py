@@ -100,6 +100,10 @@ async def test_a_token_names_the_account(sim: Simulator, http: aiohttp.ClientSes
     assert [(await send(http, sim, token=token))[0] for token in ("", "x", "s", "c")] == [401, 401, 200, 200]
     accepted = await sim.log(verdict="accepted")
     assert [entry["account"] for entry in accepted] == ["shop", "club"], "a key belongs to its account"
+    url, bearer = f"{sim.url}/keyed/messages?reference=m_1", {"Authorization": "Bearer s"}
+    async with http.get(url, headers=bearer) as response:
+        found = (await response.json())["messages"]
+    assert [one["id"] for one in found] == [accepted[0]["message_id"]], "and so does a reference"
 
 
 async def test_it_can_be_asked_about_a_reference(sim: Simulator, http: aiohttp.ClientSession) -> None:

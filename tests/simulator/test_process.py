@@ -59,8 +59,8 @@ async def test_sigterm_ends_it_at_once_even_while_it_holds_an_answer(
 
 async def test_it_ends_when_its_parent_dies() -> None:
     script = (
-        "import subprocess, sys, time\n"
-        "command = [sys.executable, '-m', 'antiphon_simulator', '--with-parent']\n"
+        "import os, subprocess, sys, time\n"
+        "command = [sys.executable, '-m', 'antiphon_simulator', '--with-parent', str(os.getpid())]\n"
         "child = subprocess.Popen(command, stdout=subprocess.PIPE)\n"
         "print(child.stdout.readline().decode(), flush=True)\n"
         "time.sleep(60)\n"
@@ -95,7 +95,7 @@ async def test_the_log_is_on_file_before_the_answer_and_a_torn_line_is_dropped(
                 assert written[-1]["key"] == key
         await sim.kill()
         with log.open("ab") as file:
-            file.write(b'{"seq":3,"at":17')
+            file.write(b'{"seq":3,"detail":"' + b"x" * 5_000)
         await sim.run()
         assert [entry["seq"] for entry in await sim.log()] == [1, 2]
         async with http.post(f"{sim.url}/keyed/messages", json=KEYED, headers={"Idempotency-Key": "c"}):
