@@ -183,3 +183,6 @@ CREATE TABLE event_subscriptions (
     PRIMARY KEY (org_id, consumer, name)
 );
 SELECT make_tenant_table('event_subscriptions', 'SELECT, INSERT, UPDATE, DELETE');
+
+-- Server and worker ask whether the schema is this program's; the runner made the table.
+GRANT SELECT ON schema_versions TO antiphon_app, antiphon_worker;
