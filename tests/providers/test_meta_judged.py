@@ -1,4 +1,5 @@
 """pywa, an independent client of the WhatsApp wire, as the judge of ours: signatures, webhooks, requests."""
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportArgumentType=false
 
 from __future__ import annotations
 
@@ -7,8 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from pywa import WhatsApp, utils
-from pywa.types import Message, MessageStatus
+from pywa import utils
+from pywa.client import WhatsApp
+from pywa.types.message import Message
+from pywa.types.message_status import MessageStatus
 from pywa.types.templates import BodyText, HeaderImage, TemplateLanguage
 
 from antiphon.providers import meta_whatsapp
@@ -32,10 +35,18 @@ STATUSES = [
     "failed_not_on_whatsapp",
     "failed_marketing_stopped",
     "failed_without_error",
+    "status_of_hidden_number",
 ]
-STATUSES += ["status_of_hidden_number"]
-MESSAGES = ["text", "text_reply", "image", "voice", "document", "sticker", "location", "contacts", "reaction"]
-MESSAGES += [
+MESSAGES = [
+    "text",
+    "text_reply",
+    "image",
+    "voice",
+    "document",
+    "sticker",
+    "location",
+    "contacts",
+    "reaction",
     "button",
     "button_reply",
     "list_reply",

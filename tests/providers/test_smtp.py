@@ -277,6 +277,11 @@ def test_a_server_that_hangs_up_slows_the_sender(stage: str) -> None:
     assert isinstance(reply(stage, 421, "4.3.2 closing"), Throttled)
 
 
+@pytest.mark.parametrize("text", ["4.7.1 Too many messages, slow down", "4.7.0 rate limit exceeded"])
+def test_a_server_that_wants_less_slows_the_sender(text: str) -> None:
+    assert isinstance(reply("recipient", 450, text), Throttled)
+
+
 @pytest.mark.parametrize(("stage", "expected"), [("recipient", NotSent), ("content", Unknown)])
 def test_a_reply_that_makes_no_sense_is_a_doubt_only_after_the_dot(stage: str, expected: type) -> None:
     assert isinstance(reply(stage, 354, "what"), expected)

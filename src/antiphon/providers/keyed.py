@@ -206,7 +206,7 @@ def _receipt(body: Payload, sender: str | None) -> Event:
         provider_message_id=found,
         reference=text_of(body.get("reference")),
         sender_address=sender,
-        recipient=text_of(body.get("to")),
+        recipient=_person(text_of(body.get("to"))),
         at=moment(body.get("at")),
         code=code,
         reason=code,
@@ -223,7 +223,7 @@ def _inbound(body: Payload) -> Event:
     return Inbound(
         channel=Channel.SMS,
         dedupe_key=found,
-        sender_address=sender,
+        sender_address=_person(sender) or sender,
         recipient=text_of(body.get("account")),
         kind="text" if text else "unsupported",
         provider_message_id=found,
@@ -232,6 +232,10 @@ def _inbound(body: Payload) -> Event:
         reply_to_provider_id=text_of(body.get("quotes")),
         payload=body,
     )
+
+
+def _person(number: str | None) -> str | None:
+    return f"+{number}" if number and number.isdecimal() else number
 
 
 KEYED = Provider(

@@ -77,6 +77,9 @@ _NOBODY = re.compile(
     rf"(no such|nonexistent|unknown|invalid).{{0,30}}{_THING}|{_THING}.{{0,40}}{_GONE}|unavailable|disabled)",
     re.IGNORECASE,
 )
+_PACE = re.compile(
+    r"too many (messages|mails|connections)|rate.?limit|slow(ing)? down|throttl", re.IGNORECASE
+)
 _FIELD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,70}")
 _OURS = frozenset(
     {
@@ -178,8 +181,8 @@ def parse_reply(reply: MailReply, sent_as: str) -> Outcome:
     payload = {"stage": reply.stage, "reply": reason}
     if reply.stage == "content" and reply.code == 250:
         return Accepted(provider_message_id=sent_as, payload=payload)
-    if reply.code == 421:
-        # the server hangs up on this account: the next message would fare no better
+    if reply.code == 421 or (400 <= reply.code < 500 and _PACE.search(reply.text)):
+        # the server hangs up on this account, or slows it: the next message would fare no better
         return Throttled(after=timedelta(minutes=1), code=code, reason=reason, payload=payload)
     if 400 <= reply.code < 500:
         return NotSent(code=code, reason=reason, after=_wait(reply, enhanced), payload=payload)
