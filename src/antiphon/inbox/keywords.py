@@ -8,6 +8,7 @@ UNSUBSCRIBE are those that carriers and the American rules (47 CFR 64.1200(a)(10
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from enum import StrEnum
 
 LONGEST = 60
@@ -62,7 +63,7 @@ _HELP = """
 """
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Letters and digits in lower case without accents, words divided by one space."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     kept = (
@@ -76,18 +77,14 @@ def _plain(text: str) -> str:
     return " ".join("".join(kept).replace("ı", "i").split())
 
 
-def _table() -> dict[str, Keyword]:
-    words: dict[str, Keyword] = {}
-    for keyword, listed in ((Keyword.HELP, _HELP), (Keyword.START, _START), (Keyword.STOP, _STOP)):
-        words |= {_plain(word): keyword for word in listed.split("·")}
-    return words
-
-
-_WORDS = _table()
+WORDS: Mapping[Keyword, str] = {Keyword.STOP: _STOP, Keyword.START: _START, Keyword.HELP: _HELP}
+_MEANING: Mapping[str, Keyword] = {
+    plain(word): keyword for keyword, words in WORDS.items() for word in words.split("·")
+}
 
 
 def find(text: str | None) -> Keyword | None:
     """The keyword that a message is, or None for every message that says something else."""
     if not text or len(text) > LONGEST:
         return None
-    return _WORDS.get(_plain(text))
+    return _MEANING.get(plain(text))
