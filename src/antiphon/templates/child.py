@@ -41,7 +41,7 @@ class Verdict(Struct, frozen=True):
 def try_out(trial: Trial) -> Verdict:
     """Fill it twice: with its samples, within the channel's limits, and with the longest values, within none."""
     compiled = compile_version(trial.version)
-    language, unbounded = trial.version.language, Limits(MAX_OUTPUT, MAX_OUTPUT, MAX_OUTPUT)
+    language, unbounded = trial.version.language, Limits(*[MAX_OUTPUT] * 4)
     try:
         fill(compiled, trial.samples, language, at=trial.at)
     except RenderError as error:

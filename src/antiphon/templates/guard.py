@@ -41,14 +41,15 @@ async def check(version: TemplateVersion) -> Compiled:
 def check_text(version: TemplateVersion) -> Compiled:
     """All of `check` that needs no trial: what is written, not what it does."""
     wrong = check_parts(version.channel, version.content) + _wrong_declarations(version.variables)
+    compiled = None
     try:
         compiled = compile_version(version)
+        wrong += _unknown(version, compiled)
     except PartFault as fault:
-        raise _invalid([*wrong, *fault.errors]) from None
-    wrong += _unknown(version, compiled)
-    if version.html:
+        wrong += fault.errors
+    if version.html and not any(error.field == "html" for error in wrong):
         wrong += [FieldError("html", text) for text in markup.wrong_places(version.html)]
-    if wrong:
+    if compiled is None or wrong:
         raise _invalid(wrong)
     return compiled
 

@@ -184,6 +184,7 @@ class Limits(Struct, frozen=True):
     subject: int
     text: int
     html: int = 0
+    parameter: int = 1_024  # of an approved template; Meta's limit
 
 
 LIMITS: Mapping[Channel, Limits] = MappingProxyType(
@@ -200,7 +201,6 @@ LIMITS: Mapping[Channel, Limits] = MappingProxyType(
         Channel.HTTP: Limits(subject=255, text=65_536, html=65_536),
     }
 )
-MAX_PARAMETER = 1_024  # Meta's limit of one parameter of an approved template
 
 # Known of every contact and booking, so no template declares them. The values stand for them in previews; they are
 # the queue document's.

@@ -23,7 +23,6 @@ from antiphon.templates.engine import RenderError, make_engine, missing, only_va
 from antiphon.templates.grammar import MAX_INNER_VALUE, MAX_ITEMS, MAX_VALUE, PREFIX, Fault
 from antiphon.templates.model import (
     LIMITS,
-    MAX_PARAMETER,
     Approved,
     ApprovedButton,
     Limits,
@@ -117,7 +116,7 @@ def fill(
         html = _within("html", _lines(_say(engine, part, context)), limits.html)
     if version.approved is None:
         return Rendered(subject, text, html)
-    return Rendered(subject, text, html, _approved(compiled, context))
+    return Rendered(subject, text, html, _approved(compiled, context, limits.parameter))
 
 
 def compile_version(version: TemplateVersion) -> Compiled:
@@ -336,25 +335,28 @@ def _lines(text: str) -> str:
     return _CONTROL.sub("", _LINE_END.sub("\n", text))
 
 
-def _approved(compiled: Compiled, context: dict[str, Any]) -> ApprovedTemplate:
+def _approved(compiled: Compiled, context: dict[str, Any], longest: int) -> ApprovedTemplate:
     approved, engine = compiled.version.approved, compiled.engine
     assert approved is not None
     return ApprovedTemplate(
         name=approved.name,
         language=approved.language,
-        header=tuple(_parameter(asked, engine, context) for asked in compiled.header),
-        body=tuple(_parameter(asked, engine, context) for asked in compiled.body),
+        header=tuple(
+            _parameter(asked, _say(engine, asked.part, context), longest) for asked in compiled.header
+        ),
+        body=tuple(_parameter(asked, _say(engine, asked.part, context), longest) for asked in compiled.body),
         buttons=tuple(
             TemplateButton(
-                index=button.index, sub_type=button.sub_type, parameter=_parameter(asked, engine, context)
+                index=button.index,
+                sub_type=button.sub_type,
+                parameter=_parameter(asked, _say(engine, asked.part, context), longest),
             )
             for button, asked in compiled.buttons
         ),
     )
 
 
-def _parameter(asked: Parameter, engine: Environment, context: dict[str, Any]) -> TemplateParameter:
-    value = _say(engine, asked.part, context)
+def _parameter(asked: Parameter, value: str, longest: int) -> TemplateParameter:
     if (
         "  " in value or not value.isprintable()
     ):  # Meta refuses line ends, tabs and runs of spaces in a parameter
@@ -362,8 +364,8 @@ def _parameter(asked: Parameter, engine: Environment, context: dict[str, Any]) -
     value = value.strip()
     if not value:
         raise RenderError(f"parameter {asked.place} is empty, which WhatsApp refuses; give it a default")
-    if len(value) > MAX_PARAMETER:
-        _within(f"parameter {asked.place}", value, MAX_PARAMETER)
+    if len(value) > longest:
+        _within(f"parameter {asked.place}", value, longest)
     return TemplateParameter(kind=asked.kind, value=value, name=asked.name, filename=asked.filename)
 
 
