@@ -42,13 +42,10 @@ async def broken(request: web.Request, fault: Fault, answer: Answer) -> web.Stre
     match fault.answer:
         case "reset":
             _reset(transport)
-        case "hang":
-            await _hold(transport, fault.seconds)
-        case "half":
+        case "half" | "half_hang":
             transport.write(line[: -max(len(answer.body) // 2, 1)])
-        case "half_hang":
-            transport.write(line[: -max(len(answer.body) // 2, 1)])
-            await _hold(transport, fault.seconds)
+        case "informational":
+            transport.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n" + line)
         case "garbage":
             transport.write(b"\x16\x03\x01\x00\xffThis is not HTTP at all\r\n\r\n\x00\xff")
         case "drip":
@@ -61,8 +58,10 @@ async def broken(request: web.Request, fault: Fault, answer: Answer) -> web.Stre
         case "endless_body":
             transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
             await _pour(transport, lambda n: CHUNK)
-        case _:  # "close"
+        case _:  # "close" and "hang" say nothing
             pass
+    if fault.answer in ("hang", "half_hang"):
+        await _hold(transport, fault.seconds)
     transport.close()
     return web.Response()
 
@@ -71,9 +70,7 @@ def _plain(fault: Fault, answer: Answer) -> Answer | None:
     """The answers that go wrong by what they say."""
     match fault.answer:
         case "status":
-            body = (
-                fault.body if fault.body is not None else f'{{"error":"{HTTPStatus(fault.status).phrase}"}}'
-            )
+            body = fault.body if fault.body is not None else f'{{"error":"{phrase(fault.status)}"}}'
             return Answer(status=fault.status, body=body.encode(), headers=retry_headers(fault))
         case "redirect":
             return Answer(status=307, body=b"", headers={"Location": fault.body or "/elsewhere"})
@@ -106,11 +103,16 @@ def retry_headers(fault: Fault) -> dict[str, str]:
     return {"Retry-After": text}
 
 
+def phrase(status: int) -> str:
+    """The words beside a status, also one that nobody defined."""
+    return HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else "Odd"
+
+
 def raw(answer: Answer, length: int | None = None) -> bytes:
     """The bytes of a whole answer."""
     size = len(answer.body) if length is None else length
     lines = [
-        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
+        f"HTTP/1.1 {answer.status} {phrase(answer.status)}",
         f"Content-Type: {answer.content_type}",
         f"Content-Length: {size}",
         *(f"{name}: {value}" for name, value in answer.headers.items()),

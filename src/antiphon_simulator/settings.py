@@ -132,6 +132,7 @@ FaultAnswer = Literal[
     "not_json",  # 200 with a body that is not JSON
     "empty",  # 200 with an empty body
     "no_content",  # 204
+    "informational",  # 103 first, then the answer
     "redirect",  # 307 to the same place
     "drip",  # the answer, one byte every `seconds`
     "wrong_length",  # a Content-Length of more than there is

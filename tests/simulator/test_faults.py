@@ -88,6 +88,7 @@ SAID: dict[str, tuple[Json, int]] = {
     "500": ({"answer": "status", "status": 500}, 500),
     "502 with a page": ({"answer": "status", "status": 502, "body": "<h1>Bad Gateway</h1>"}, 502),
     "503": ({"answer": "status", "status": 503, "retry_after": "7"}, 503),
+    "a status that nobody defined": ({"answer": "status", "status": 599}, 599),
     "504": ({"answer": "status", "status": 504}, 504),
     "the provider's error": ({"answer": "error", "code": "suspended", "status": 403}, 403),
     "a redirect": ({"answer": "redirect"}, 307),
@@ -140,6 +141,14 @@ async def test_an_odd_answer_comes_whole(answer: str, sim: Simulator) -> None:
     assert (ended, status_of(came)) == ("eof", 204 if answer == "no_content" else 200)
     assert body_of(came).startswith(ODD[answer])
     assert (await sim.log())[0]["verdict"] == "accepted"
+
+
+async def test_an_informational_answer_comes_before_the_true_one(sim: Simulator) -> None:
+    await sim.fault(provider="keyed", answer="informational")
+    came, _ = await exchange(sim)
+    assert status_of(came) == 103
+    assert status_of(body_of(came)) == 200
+    assert json.loads(body_of(body_of(came)))["status"] == "accepted"
 
 
 async def test_a_bomb_is_small_on_the_wire(sim: Simulator) -> None:
