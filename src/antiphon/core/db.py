@@ -11,7 +11,7 @@ one literal statement with named parameters; nobody below the edge commits.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, LiteralString, TypeVar, cast
 from uuid import UUID
@@ -23,6 +23,7 @@ from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from antiphon.core import clock
 from antiphon.core.errors import Conflict, NotFound, Problem, Unavailable
 
 T = TypeVar("T")
@@ -30,8 +31,16 @@ T = TypeVar("T")
 in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
 """True in a task that has a transaction open; `core.http` refuses to call out then."""
 
+First = tuple[LiteralString, Mapping[str, Any]]
+"""A literal statement and its named parameters."""
+
+TRUSTED_FOR = 1.0  # seconds; a check costs a round trip, a tenth of a small request
+
 set_json_loads(msgspec.json.decode)
 set_json_dumps(msgspec.json.encode)
+
+
+HOT = "; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 
 
 class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
@@ -40,6 +49,8 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.after_commit: dict[object, Callable[[], Awaitable[None]]] = {}
+        self.first_row: tuple[Any, ...] | None = None
+        self.used_at = 0.0
 
 
 class Database:
@@ -64,7 +75,7 @@ class Database:
             max_size=size,
             timeout=wait,
             open=False,
-            check=AsyncConnectionPool.check_connection,
+            check=_check,
             kwargs={
                 "autocommit": True,
                 "row_factory": tuple_row,
@@ -80,16 +91,22 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(
-        self, org_id: UUID, *, read_only: bool = False, generic_plans: bool = False
+        self,
+        org_id: UUID,
+        *,
+        read_only: bool = False,
+        hot: bool = False,
+        first: First | None = None,
     ) -> AsyncIterator[Connection]:
         """One transaction of one organization: commits at the end, rolls back on any exception.
 
-        What was put into `conn.after_commit` runs after the commit; it is a hint, so its failure is not the caller's.
+        `first` is a statement that travels with the one that begins; its row is `conn.first_row`. What was put into
+        `conn.after_commit` runs after the commit; it is a hint, so its failure is not the caller's.
         """
         begin = f"BEGIN{' READ ONLY' if read_only else ''}; SET LOCAL app.org_id = '{UUID(int=org_id.int)}'"
-        if generic_plans:
-            begin += "; SET LOCAL plan_cache_mode = force_generic_plan"
-        async with self._transaction(begin) as conn:
+        if hot:
+            begin += HOT
+        async with self._transaction(begin, first) as conn:
             yield conn
 
     @contextlib.asynccontextmanager
@@ -99,13 +116,13 @@ class Database:
             yield conn
 
     @contextlib.asynccontextmanager
-    async def _transaction(self, begin: str) -> AsyncIterator[Connection]:
+    async def _transaction(self, begin: str, first: First | None = None) -> AsyncIterator[Connection]:
         async with self.pool.connection() as conn:
             conn.after_commit.clear()
             token = in_transaction.set(True)
             try:
-                await conn.execute(cast(LiteralString, begin), prepare=False)
                 try:
+                    await _begin(conn, cast(LiteralString, begin), first)
                     yield conn
                 except BaseException:
                     await _roll_back(conn)
@@ -113,10 +130,30 @@ class Database:
                 await conn.execute("COMMIT", prepare=False)
             finally:
                 in_transaction.reset(token)
+                conn.used_at = clock.boottime()
             callbacks = list(conn.after_commit.values())
             conn.after_commit.clear()
         for callback in callbacks:
             await callback()
+
+
+async def _begin(conn: Connection, begin: LiteralString, first: First | None) -> None:
+    """Begin; with `first`, in the same round trip: its values are quoted here, which a message of several needs."""
+    if first is None:
+        await conn.execute(begin, prepare=False)
+        return
+    sql, params = first
+    cursor = psycopg.AsyncClientCursor(conn)
+    await cursor.execute(begin + ";" + sql, params)
+    while cursor.nextset():
+        pass
+    conn.first_row = await cursor.fetchone()
+
+
+async def _check(conn: Connection) -> None:
+    """Before a connection is given out: one that answered a moment ago is not asked again whether it lives."""
+    if clock.boottime() - conn.used_at > TRUSTED_FOR:
+        await AsyncConnectionPool.check_connection(conn)
 
 
 async def _roll_back(conn: Connection) -> None:

@@ -167,18 +167,15 @@ class RequestUnit:
     @contextlib.asynccontextmanager
     async def transaction(self, *, read_only: bool = False) -> AsyncIterator[Connection]:
         """A transaction for a route that needs several; it knows nothing of Idempotency-Key."""
+        org_id, key_id = self.actor.org_id, self._known.unchecked_id
+        first = None if key_id is None else queries.is_key_in_force(org_id, key_id)
         async with (
             self._used(),
-            self.services.database.transaction(self.actor.org_id, read_only=read_only) as conn,
+            self.services.database.transaction(org_id, read_only=read_only, first=first) as conn,
         ):
-            await self._check(conn)
+            if first is not None and conn.first_row is None:
+                raise Unauthorized(idempotency.KEY_ENDED)
             yield conn
-
-    async def _check(self, conn: Connection) -> None:
-        """A key that was believed must still be in force."""
-        key_id = self._known.unchecked_id
-        if key_id is not None and not await queries.is_key_in_force(conn, self.actor.org_id, key_id):
-            raise Unauthorized(idempotency.KEY_ENDED)
 
     @contextlib.asynccontextmanager
     async def _used(self) -> AsyncIterator[None]:

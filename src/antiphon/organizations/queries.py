@@ -141,19 +141,15 @@ async def find_key(conn: Connection, org_id: UUID, secret_hash: bytes) -> Stored
     )
 
 
-async def is_key_in_force(conn: Connection, org_id: UUID, key_id: UUID) -> bool:
-    """Whether a key that signed in before still may."""
-    return bool(
-        await db.value(
-            conn,
-            """
-            SELECT true FROM api_keys
-             WHERE org_id = %(org_id)s AND id = %(id)s
-               AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-            """,
-            org_id=org_id,
-            id=key_id,
-        )
+def is_key_in_force(org_id: UUID, key_id: UUID) -> db.First:
+    """Whether a key that signed in before still may: true, or no row. Travels with the statement that begins."""
+    return (
+        """
+        SELECT true FROM api_keys
+         WHERE org_id = %(org_id)s AND id = %(id)s
+           AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+        """,
+        {"org_id": org_id, "id": key_id},
     )
 
 
