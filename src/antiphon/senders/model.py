@@ -22,7 +22,7 @@ from antiphon.providers.contract import Provider
 from antiphon.providers.credentials import CredentialField, Credentials
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
-MAX_RATE = 10_000.0  # a second
+MAX_RATE = 100_000.0
 MAX_IN_FLIGHT = 1_024
 MASK = "***"  # how a secret that is set is shown
 
