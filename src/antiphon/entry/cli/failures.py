@@ -32,8 +32,6 @@ def tell(error: Exception) -> int:
 
 def lines(error: BaseException) -> list[str]:
     """The failure in words."""
-    if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        return lines(error.exceptions[0])
     problem = error if isinstance(error, Problem) else db.problem_of(error)
     if isinstance(error, Problem):
         return _problem_lines(error)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from antiphon.entry.cli import processes, schema
+from antiphon.entry.cli import groups, messages, organizations, processes, schema, senders, templates
 from antiphon.entry.cli.shape import group, verb
 
 app = group("Every message an organization sends and every answer it gets, in one ledger.")
@@ -33,4 +33,43 @@ def start(
 verb(app, "antiphon up --demo")(processes.up)
 verb(app, "antiphon serve --port 8400")(processes.serve)
 verb(app, "antiphon work")(processes.work)
+verb(app, "antiphon init 'Lakeside Hotels' --country DE")(organizations.init)
 verb(app, "antiphon migrate --plan")(schema.migrate)
+
+org = group("Organizations: the tenants.", "antiphon org create 'Lakeside Hotels'")
+verb(org, "antiphon org create 'Lakeside Hotels' --timezone Europe/Berlin", "create")(organizations.create)
+verb(org, "antiphon org list", "list")(organizations.list_all)
+app.add_typer(org, name="org")
+
+key = group("API keys.", "antiphon key create 'Booking system'")
+verb(key, "antiphon key create 'Booking system' --scope messages:send", "create")(organizations.create_key)
+verb(key, "antiphon key list", "list")(organizations.list_keys)
+verb(key, "antiphon key revoke 0191d2c4-…", "revoke")(organizations.revoke_key)
+app.add_typer(key, name="key")
+
+sender = group("Senders: numbers and addresses to send from.", "antiphon sender add Shop --provider wsapme …")
+verb(sender, "antiphon sender add Shop --provider wsapme --address 5511 -c token=-", "add")(senders.add)
+verb(sender, "antiphon sender list", "list")(senders.list_all)
+verb(sender, "antiphon sender pause Shop", "pause")(senders.pause)
+verb(sender, "antiphon sender resume Shop", "resume")(senders.resume)
+verb(sender, "antiphon sender providers", "providers")(senders.providers)
+app.add_typer(sender, name="sender")
+
+template = group(
+    "Templates: what messages say.", "antiphon template add Welcome --text 'Hello {{firstName}}'"
+)
+verb(template, "antiphon template add Welcome --text 'Hello {{firstName}}'", "add")(templates.add)
+verb(template, "antiphon template preview Welcome --contact +4915112345678", "preview")(templates.preview)
+verb(template, "antiphon template list", "list")(templates.list_all)
+app.add_typer(template, name="template")
+
+contact_group = group("Groups of contacts.", "antiphon group create Guests")
+verb(contact_group, "antiphon group create Guests", "create")(groups.create)
+verb(contact_group, "antiphon group list", "list")(groups.list_all)
+verb(contact_group, "antiphon group add Guests +4915112345678", "add")(groups.add)
+app.add_typer(contact_group, name="group")
+
+message = group("Single messages.", "antiphon message explain 0191d2c4-…")
+verb(message, "antiphon message explain 0191d2c4-…", "explain")(messages.explain)
+verb(message, "antiphon message list --status failed", "list")(messages.list_newest)
+app.add_typer(message, name="message")
