@@ -163,7 +163,8 @@ async def test_an_account_in_use_is_not_deleted(
 
 
 def device(account: ProviderAccount, **more: Any) -> NewSender:
-    return NewSender(**({"account_id": account.id, "channel": "whatsapp", "address": "4915112345678"} | more))
+    given: dict[str, Any] = {"account_id": account.id, "channel": "whatsapp", "address": "4915112345678"}
+    return NewSender(**(given | more))
 
 
 async def test_a_sender_has_its_providers_pace_unless_told_otherwise(
