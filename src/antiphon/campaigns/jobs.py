@@ -38,6 +38,7 @@ class ExpandAudience(Struct, frozen=True, kw_only=True):
 
     campaign_id: UUID
     start_at: datetime | None = None
+    page: int = PAGE
 
 
 class CancelRemaining(Struct, frozen=True, kw_only=True):
@@ -69,13 +70,13 @@ async def expand_audience(conn: Connection, job: ExpandAudience, run: Run) -> Co
     campaign = await queries.hold(conn, run.org_id, job.campaign_id)
     if campaign.status not in RUNNING:
         return Done({"stopped": campaign.status})
-    after = await _stage(conn, run.org_id, campaign, progress)
+    after = await _stage(conn, run.org_id, campaign, progress, job.page)
     if after is None:
         return await _next_part(conn, run.org_id, campaign, progress)
     await _fill(conn, run.org_id, campaign, progress)
     enqueued = await enqueue_page(conn, _plan(run.org_id, campaign, progress))
     conn.after_commit["expansion"] = _page_committed
-    return Continue(msgspec.to_builtins(_further(progress, after, enqueued)))
+    return Continue(msgspec.to_builtins(_further(progress, after, job.page, enqueued)))
 
 
 async def _begin(conn: Connection, job: ExpandAudience, run: Run) -> Continue | Done:
@@ -131,19 +132,21 @@ async def _versions(conn: Connection, org_id: UUID, campaign: Campaign) -> dict[
     return {language: version.id for language, version in found.items()}
 
 
-async def _stage(conn: Connection, org_id: UUID, campaign: Campaign, progress: Progress) -> UUID | None:
+async def _stage(
+    conn: Connection, org_id: UUID, campaign: Campaign, progress: Progress, size: int
+) -> UUID | None:
     """Fill `audience_page` with the next page; where the one after begins, or None when this part has ended."""
     audience = campaign.audience
     if progress.part == "list":
-        ids = await queries.recipients_after(conn, org_id, campaign.id, progress.after, PAGE)
+        ids = await queries.recipients_after(conn, org_id, campaign.id, progress.after, size)
         if not ids:
             return None
         page = Audience(
             contacts=ids, exclude_groups=audience.exclude_groups, exclude_contacts=audience.exclude_contacts
         )
-        await audiences.stage_audience(conn, org_id, page, campaign.channel, None, PAGE)
+        await audiences.stage_audience(conn, org_id, page, campaign.channel, None, size)
         return ids[-1]
-    _, after = await audiences.stage_audience(conn, org_id, audience, campaign.channel, progress.after, PAGE)
+    _, after = await audiences.stage_audience(conn, org_id, audience, campaign.channel, progress.after, size)
     return after
 
 
@@ -162,9 +165,9 @@ def _plan(org_id: UUID, campaign: Campaign, progress: Progress) -> Plan:
     )  # fmt: skip
 
 
-def _further(progress: Progress, after: UUID, enqueued: Enqueued) -> Progress:
+def _further(progress: Progress, after: UUID, size: int, enqueued: Enqueued) -> Progress:
     return msgspec.structs.replace(
-        progress, after=after, looked=min(progress.looked + PAGE, progress.total),
+        progress, after=after, looked=min(progress.looked + size, progress.total),
         made=progress.made + enqueued.made, skipped=progress.skipped + enqueued.skipped,
     )  # fmt: skip
 

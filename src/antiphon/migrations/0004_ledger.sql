@@ -138,8 +138,8 @@ BEGIN
                 public.uuid7_from((month + interval '1 month') AT TIME ZONE 'UTC'));
             EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', child);
             EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', child);
-            IF parent IN ('messages', 'attempts') THEN
-                EXECUTE format('ALTER TABLE public.%I SET (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05)', child);
+            IF parent IN ('messages', 'attempts') THEN  -- room for the next version of a row beside it
+                EXECUTE format('ALTER TABLE public.%I SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05)', child);
             END IF;
             made := made + 1;
         END LOOP;
@@ -262,8 +262,8 @@ CREATE TABLE outbox (
     PRIMARY KEY (org_id, message_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX outbox_due ON outbox (org_id, lane_id, gate_id, due_at) WHERE state = 0;
-CREATE INDEX outbox_open ON outbox (org_id, lane_id, due_at) WHERE state IN (1, 2);
-CREATE INDEX outbox_contact ON outbox (org_id, contact_id);
+-- What holds later messages to the same contact back, and what recovery looks at.
+CREATE INDEX outbox_busy ON outbox (org_id, lane_id, contact_id) WHERE state IN (1, 2) OR retries > 0;
 SELECT make_tenant_table('outbox', 'SELECT, INSERT, UPDATE, DELETE');
 
 -- What status polling must still ask about.
@@ -311,7 +311,7 @@ CREATE TABLE funnel_deltas (
     PRIMARY KEY (org_id, id)
 );
 CREATE INDEX funnel_deltas_campaign ON funnel_deltas (org_id, campaign_id);
-SELECT make_tenant_table('funnel_deltas', 'SELECT, INSERT, DELETE');
+SELECT make_tenant_table('funnel_deltas', 'SELECT, INSERT, UPDATE, DELETE');
 SELECT let_worker_look_across('funnel_deltas');
 
 CREATE TABLE funnel_counts (
