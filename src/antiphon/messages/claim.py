@@ -37,7 +37,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     gates: list[GateLoad]
 
 
-class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+class Claimed(msgspec.Struct, frozen=True):
     """A message with a committed attempt: all that rendering and sending need."""
 
     message_id: UUID
@@ -85,7 +85,7 @@ async def claim(
         replay_until=view.now + replay * 0.8 if replay else None,
         tokens=tokens_now(view.bucket, view.now),
     )  # fmt: skip
-    return view, [Claimed(**dict(zip(Claimed.__struct_fields__, row, strict=True))) for row in found]
+    return view, [Claimed(*row) for row in found]
 
 
 def _room(view: View, room: int) -> int:
@@ -168,7 +168,7 @@ WITH open_gates AS MATERIALIZED (
            WHEN row_number() OVER (PARTITION BY d.contact_id ORDER BY d.order_at, d.message_id) > 1
                 OR EXISTS (SELECT FROM outbox e
                             WHERE e.org_id = %(org_id)s AND e.contact_id = d.contact_id AND e.lane_id = %(lane_id)s
-                              AND e.message_id <> d.message_id AND (e.state = 1 OR (e.state = 0 AND e.retries > 0))
+                              AND e.message_id <> d.message_id AND (e.state IN (1, 2) OR e.retries > 0) AND e.state < 2
                               AND (e.order_at, e.message_id) < (d.order_at, d.message_id)) THEN 'order'
            ELSE '' END AS verdict
       FROM due d

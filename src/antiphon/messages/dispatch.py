@@ -194,7 +194,7 @@ async def _claim(worker: Worker, run: LaneRun) -> int:
     room = run.breaker.room(run.free, boottime())
     if room < 1:
         return 0
-    async with worker.database.transaction(run.lane.org_id, generic_plans=True) as conn:
+    async with worker.database.transaction(run.lane.org_id, hot=True) as conn:
         view, claimed = await claim(
             conn, run.lane, worker.id, room=room, call_timeout=run.provider.call_timeout, lease=worker.lease,
             replay=run.provider.idempotency,
@@ -274,7 +274,7 @@ async def _record_all(worker: Worker, run: LaneRun) -> None:
 
 
 async def _record(worker: Worker, run: LaneRun, batch: list[Told], poll: PollPlan | None) -> None:
-    async with worker.database.transaction(run.lane.org_id, generic_plans=True) as conn:
+    async with worker.database.transaction(run.lane.org_id, hot=True) as conn:
         doubled = await record(conn, run.lane, batch, poll=poll, doubt_after=run.lane.doubt_after)
         await consequences.of_outcomes(conn, run.lane, batch)
         await failpoints.reach("record_sent")

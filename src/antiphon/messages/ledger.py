@@ -141,7 +141,8 @@ WITH changed AS MATERIALIZED (
            delivered_at = r.delivered_at, read_at = r.read_at, clicked_at = r.clicked_at, replied_at = r.replied_at,
            closed_at = r.closed_at, failed_at = r.failed_at, bounced_at = r.bounced_at
       FROM changed r
-     WHERE m.org_id = %(org_id)s AND m.id = r.id AND m.id BETWEEN %(low)s AND %(high)s
+     WHERE m.org_id = %(org_id)s AND m.id BETWEEN %(low)s AND %(high)s
+       AND m.id = ANY (ARRAY(SELECT x.id FROM changed x)) AND m.id = r.id
 ), told AS (
     INSERT INTO message_events (org_id, message_id, key, kind, source, old_status, new_status, reason, code,
                                 attempt_no, provider_at, at, detail)

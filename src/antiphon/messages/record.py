@@ -1,13 +1,15 @@
 """Writing outcomes down: each closes its own attempt, always; only the current attempt moves the queue row.
 
-A late outcome of an earlier attempt is recorded too, and a second acceptance of one message is told as `doubled`: the
-one thing that no fence can undo is at least never silent.
+Nearly every outcome is an acceptance of a message of which nothing else is known: one statement does those
+(`ACCEPTED`), and tells which were not so. Those, and every other outcome, go the long way: lock the ledger rows,
+advance them (pure), write. A second acceptance of one message is told as `doubled`: the one thing that no fence can
+undo is at least never silent.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import msgspec
@@ -31,6 +33,9 @@ from antiphon.providers.contract import (
 
 NOT_BEGUN = "not_begun"
 """The code of a call that was claimed and never begun: it counts no retry."""
+
+PROVEN = frozenset({"sent", "delivered", "read", "bounced", "failed"})
+"""Statuses that a fact proves: whatever the call said, there is nothing left to send."""
 
 
 class TemplateFault(msgspec.Struct, frozen=True, kw_only=True, tag="template"):
@@ -65,12 +70,8 @@ def settlement(told: Told, *, doubt_after: timedelta) -> Settlement:
         case Rejected():
             return Settlement(after="gone", fact="failed", reason="rejected")
         case Throttled(after=after):
-            wait = after or timedelta(seconds=30)
-            return Settlement(
-                after="again",
-                reason="throttled",
-                due_at=at + (wait if outcome.scope == "contact" else timedelta()),
-            )
+            wait = (after or timedelta(seconds=30)) if outcome.scope == "contact" else timedelta()
+            return Settlement(after="again", reason="throttled", due_at=at + wait)
         case AccountFault():
             return Settlement(after="again", reason="account", due_at=at)
         case NotSent(code="not_begun"):
@@ -88,6 +89,93 @@ async def record(
     conn: Connection, lane: Owned, tolds: list[Told], *, poll: PollPlan | None, doubt_after: timedelta
 ) -> list[UUID]:
     """Write a batch of outcomes; returns the messages that were accepted twice, by two attempts."""
+    tolds = sorted(tolds, key=lambda t: t.claimed.message_id.int)
+    first_tries = [t for t in tolds if isinstance(t.outcome, Accepted) and t.claimed.attempt_no == 1]
+    strange = await _record_accepted(conn, lane, first_tries, poll)
+    others = [t for t in tolds if t.claimed.attempt_no != 1 or not isinstance(t.outcome, Accepted)]
+    if strange:
+        others = sorted(
+            others + [t for t in first_tries if t.claimed.message_id in strange],
+            key=lambda t: t.claimed.message_id.int,
+        )
+    return await _record_any(conn, lane, others, poll, doubt_after) if others else []
+
+
+async def _record_accepted(
+    conn: Connection, lane: Owned, tolds: list[Told], poll: PollPlan | None
+) -> set[UUID]:
+    """First tries that were accepted; returns those of which something else was known already."""
+    if not tolds:
+        return set()
+    rows = [
+        {
+            "message_id": t.claimed.message_id,
+            "name": t.outcome.provider_message_id,
+            "reason": t.outcome.detail,
+            "detail": t.outcome.payload or None,
+            "at": t.at,
+        }
+        for t in tolds
+        if isinstance(t.outcome, Accepted)
+    ]
+    found = await db.tuples(
+        conn, ACCEPTED,
+        org_id=lane.org_id, account_id=lane.account_id, lane_id=lane.id, rows=db.json(rows),
+        low=tolds[0].claimed.message_id, high=tolds[-1].claimed.message_id,
+        poll_first=poll.first_after if poll else None, poll_limit=poll.limit if poll else None,
+    )  # fmt: skip
+    return {row[0] for row in found}
+
+
+ACCEPTED: LiteralString = """
+WITH told AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(rows)s) AS t (message_id uuid, name text, reason text, detail jsonb, at timestamptz)
+), closed AS (
+    UPDATE attempts a SET outcome = 'accepted', reason = t.reason, provider_message_id = t.name, finished_at = t.at
+      FROM told t
+     WHERE a.org_id = %(org_id)s AND a.message_id BETWEEN %(low)s AND %(high)s
+       AND a.message_id = ANY (ARRAY(SELECT x.message_id FROM told x))
+       AND a.message_id = t.message_id AND a.attempt_no = 1 AND a.outcome IS NULL
+), named AS (
+    INSERT INTO provider_ids (org_id, account_id, provider_message_id, message_id, attempt_no)
+    SELECT %(org_id)s, %(account_id)s, name, message_id, 1 FROM told WHERE name IS NOT NULL
+        ON CONFLICT DO NOTHING
+), asked AS (
+    INSERT INTO polls (org_id, message_id, lane_id, provider_message_id, due_at, stop_at)
+    SELECT %(org_id)s, message_id, %(lane_id)s, name, at + %(poll_first)s::interval, at + %(poll_limit)s::interval
+      FROM told WHERE name IS NOT NULL AND %(poll_first)s::interval IS NOT NULL
+        ON CONFLICT DO NOTHING
+), moved AS (
+    UPDATE messages m
+       SET status = 'sent', stage = 'sent', attempt_no = 1, provider_message_id = t.name, sent_at = greatest(t.at, m.created_at)
+      FROM told t
+     WHERE m.org_id = %(org_id)s AND m.id BETWEEN %(low)s AND %(high)s
+       AND m.id = ANY (ARRAY(SELECT x.message_id FROM told x))
+       AND m.id = t.message_id AND m.stage = 'scheduled' AND m.attempt_no = 0
+    RETURNING m.id, m.campaign_id, m.channel, m.day, t.at, t.detail
+), gone AS (
+    DELETE FROM outbox o
+     WHERE o.org_id = %(org_id)s AND o.message_id = ANY (ARRAY(SELECT x.id FROM moved x)) AND o.attempt_no = 1
+), lines AS (
+    INSERT INTO message_events (org_id, message_id, key, kind, source, old_status, new_status, attempt_no, at, detail)
+    SELECT %(org_id)s, id, 'sent:1', 'sent', 'dispatch', 'scheduled', 'sent', 1, at, detail FROM moved
+        ON CONFLICT DO NOTHING
+), counted AS (
+    INSERT INTO funnel_deltas (org_id, campaign_id, sender_id, channel, day, stage, reason, n)
+    SELECT %(org_id)s, coalesce(m.campaign_id, '00000000-0000-0000-0000-000000000000'), %(lane_id)s, m.channel, m.day,
+           d.stage, '', sum(d.n)
+      FROM moved m CROSS JOIN (VALUES ('scheduled', -1), ('sent', 1)) AS d (stage, n)
+     GROUP BY m.campaign_id, m.channel, m.day, d.stage
+        ON CONFLICT DO NOTHING
+)
+SELECT t.message_id FROM told t WHERE NOT EXISTS (SELECT FROM moved m WHERE m.id = t.message_id)
+"""
+
+
+async def _record_any(
+    conn: Connection, lane: Owned, tolds: list[Told], poll: PollPlan | None, doubt_after: timedelta
+) -> list[UUID]:
+    """Outcomes of every kind, the long way."""
     locked = await ledger.lock(conn, lane.org_id, (t.claimed.message_id for t in tolds))
     outcomes = [(told, settlement(told, doubt_after=doubt_after)) for told in tolds]
     moved = ledger.settle(locked, [f for t, s in outcomes if (f := _fact(t, s)) is not None])
@@ -100,14 +188,11 @@ async def record(
         queue=db.json([_queue(t, s, proven) for t, s in outcomes]),
         poll_first=poll.first_after if poll else None,
         poll_limit=poll.limit if poll else None,
+        low=tolds[0].claimed.message_id, high=tolds[-1].claimed.message_id,
         suspects=[t.claimed.message_id for t in tolds if _tried_before(locked, t)],
     )  # fmt: skip
     await ledger.write(conn, lane.org_id, moved)
     return [row[0] for row in doubled]
-
-
-PROVEN = frozenset({"sent", "delivered", "read", "bounced", "failed"})
-"""Statuses that a fact proves: whatever the call said, there is nothing left to send."""
 
 
 def _tried_before(locked: dict[UUID, Locked], told: Told) -> bool:
@@ -172,7 +257,9 @@ WITH told AS MATERIALIZED (
        SET outcome = t.outcome, code = t.code, reason = t.reason, provider_message_id = t.provider_message_id,
            finished_at = t.at
       FROM told t
-     WHERE a.org_id = %(org_id)s AND a.message_id = t.message_id AND a.attempt_no = t.attempt_no AND a.outcome IS NULL
+     WHERE a.org_id = %(org_id)s AND a.message_id BETWEEN %(low)s AND %(high)s
+       AND a.message_id = ANY (ARRAY(SELECT x.message_id FROM told x))
+       AND a.message_id = t.message_id AND a.attempt_no = t.attempt_no AND a.outcome IS NULL
 ), named AS (
     INSERT INTO provider_ids (org_id, account_id, provider_message_id, message_id, attempt_no)
     SELECT %(org_id)s, %(account_id)s, provider_message_id, message_id, attempt_no
@@ -189,13 +276,17 @@ WITH told AS MATERIALIZED (
         message_id uuid, attempt_no int, state smallint, due_at timestamptz, reason text, retries smallint)
 ), gone AS (
     DELETE FROM outbox o USING queue q
-     WHERE o.org_id = %(org_id)s AND o.message_id = q.message_id AND q.state IS NULL
+     WHERE o.org_id = %(org_id)s
+       AND o.message_id = ANY (ARRAY(SELECT x.message_id FROM queue x WHERE x.state IS NULL))
+       AND o.message_id = q.message_id AND q.state IS NULL
        AND (o.attempt_no = q.attempt_no OR EXISTS (
             SELECT FROM told t WHERE t.message_id = q.message_id AND t.outcome = 'accepted' AND o.state <> 1))
 ), kept AS (
     UPDATE outbox o SET state = q.state, due_at = q.due_at, wait_reason = q.reason, retries = q.retries
       FROM queue q
-     WHERE o.org_id = %(org_id)s AND o.message_id = q.message_id AND q.state IS NOT NULL
+     WHERE o.org_id = %(org_id)s
+       AND o.message_id = ANY (ARRAY(SELECT x.message_id FROM queue x WHERE x.state IS NOT NULL))
+       AND o.message_id = q.message_id AND q.state IS NOT NULL
        AND o.attempt_no = q.attempt_no AND o.state IN (1, 2)
 ), twice AS (
     INSERT INTO message_events (org_id, message_id, key, kind, source, attempt_no)
@@ -203,7 +294,8 @@ WITH told AS MATERIALIZED (
       FROM told t
      WHERE t.outcome = 'accepted' AND t.message_id = ANY(%(suspects)s::uuid[])
        AND EXISTS (SELECT FROM attempts a
-                    WHERE a.org_id = %(org_id)s AND a.message_id = t.message_id AND a.attempt_no <> t.attempt_no
+                    WHERE a.org_id = %(org_id)s AND a.message_id BETWEEN %(low)s AND %(high)s
+                      AND a.message_id = t.message_id AND a.attempt_no <> t.attempt_no
                       AND a.outcome = 'accepted' AND a.provider_message_id IS DISTINCT FROM t.provider_message_id)
         ON CONFLICT DO NOTHING
     RETURNING message_id

@@ -59,7 +59,8 @@ WITH lane AS MATERIALIZED (
 ), late AS MATERIALIZED (
     SELECT o.message_id, o.attempt_no,
            CASE WHEN a.replay_until > now() AND o.crashes < %(crashes)s THEN 'replayed' ELSE 'unknown' END AS fate
-      FROM lane JOIN outbox o ON o.org_id = %(org_id)s AND o.lane_id = lane.id AND o.state = 1 AND o.due_at < now()
+      FROM lane JOIN outbox o ON o.org_id = %(org_id)s AND o.lane_id = lane.id AND o.state = 1
+       AND o.due_at < now()
       JOIN attempts a ON a.org_id = %(org_id)s AND a.message_id = o.message_id AND a.attempt_no = o.attempt_no
      WHERE a.outcome IS NULL AND a.give_up_at < now()
      ORDER BY o.message_id

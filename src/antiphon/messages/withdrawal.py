@@ -60,7 +60,8 @@ async def settle_waiting(conn: Connection, org_id: UUID, channel: Channel, addre
 TAKE_WAITING = """
     DELETE FROM outbox o
      WHERE o.org_id = %(org_id)s AND o.state = 0 AND o.channel = %(channel)s AND o.address = %(address)s
-       AND o.contact_id IN (SELECT a.contact_id FROM addresses a
-                             WHERE a.org_id = %(org_id)s AND a.value = %(address)s)
+       AND o.message_id = ANY (ARRAY(
+           SELECT m.id FROM addresses a JOIN messages m ON m.org_id = a.org_id AND m.contact_id = a.contact_id
+            WHERE a.org_id = %(org_id)s AND a.value = %(address)s AND m.status IN ('scheduled', 'unknown')))
     RETURNING o.message_id
 """
