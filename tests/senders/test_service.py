@@ -221,7 +221,7 @@ async def test_a_wrong_sender_is_refused(conn: Connection, actor: Actor, vault: 
         await service.add_sender(conn, actor, device(made, account_id=ids.new_id()))
 
 
-async def test_a_paused_sender_is_not_usable_and_resuming_closes_its_incidents(
+async def test_a_paused_sender_is_not_usable(
     conn: Connection, actor: Actor, org_id: UUID, vault: Vault
 ) -> None:
     sender = await service.add_sender(conn, actor, device(await wsapme(conn, actor, vault), name="Shop"))

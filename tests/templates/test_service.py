@@ -188,6 +188,11 @@ async def test_a_list_is_filtered_and_paged(conn: Connection, actor: Actor) -> N
     assert (await service.list_templates(conn, actor, search="%")).items == []
 
 
+async def test_without_a_language_it_is_the_organizations(conn: Connection, actor: Actor) -> None:
+    made = await service.create(conn, actor, NewTemplate(name="x", channel="sms", text="x"))
+    assert (made.default_language, made.versions[0].language) == ("en", "en")
+
+
 async def test_own_text_is_a_version_without_a_name(conn: Connection, actor: Actor, org_id: UUID) -> None:
     version = await service.own_text(conn, actor, Channel.SMS, "Hallo {{ firstName }}", language="de")
     assert (version.template_id, version.version) == (None, 1)

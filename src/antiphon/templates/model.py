@@ -146,7 +146,7 @@ class NewVersion(Content, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class NewTemplate(NewVersion, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A template and its first version."""
+    """A template and its first version, in the organization's language unless another is named."""
 
     name: Short
     channel: str

@@ -16,6 +16,7 @@ from antiphon.core.errors import Conflict, FieldError, Invalid, NotFound
 from antiphon.core.paging import Page, cut, decode_cursor
 from antiphon.events import service as events
 from antiphon.organizations import audit
+from antiphon.organizations import service as organizations
 from antiphon.organizations.model import Actor
 from antiphon.templates import guard, queries
 from antiphon.templates.localize import languages_to_try
@@ -35,7 +36,7 @@ from antiphon.templates.model import (
 async def create(conn: Connection, actor: Actor, new: NewTemplate) -> TemplateDetail:
     """A template with its first version. Raises Invalid naming every wrong part, Conflict for a name that is taken."""
     _check_nul(new)
-    now, language = clock.now(), check_language(new.language or "en")
+    now, language = clock.now(), await _language(conn, actor, new.language)
     template = Template(
         id=ids.new_id(),
         name=_checked_name(new.name),
@@ -235,14 +236,6 @@ async def find_version(conn: Connection, org_id: UUID, version_id: UUID) -> Temp
     return await queries.find_version(conn, org_id, version_id)
 
 
-async def usable_version(
-    conn: Connection, org_id: UUID, id_or_name: str, language: str | None = None
-) -> TemplateVersion:
-    """`active_version` of the template that somebody means by an id or a name. Raises NotFound, Conflict."""
-    template = await usable(conn, org_id, id_or_name)
-    return await active_version(conn, org_id, template.id, language)
-
-
 async def active_version(
     conn: Connection, org_id: UUID, template_id: UUID, language: str | None = None
 ) -> TemplateVersion:
@@ -287,11 +280,14 @@ async def active_versions(conn: Connection, org_id: UUID, template_id: UUID) -> 
 
 
 async def own_text(
-    conn: Connection, actor: Actor, channel: Channel, said: Content | str, *, language: str = "en"
+    conn: Connection, actor: Actor, channel: Channel, said: Content | str, *, language: str | None = None
 ) -> TemplateVersion:
-    """A campaign's or a message's own text, stored as a version without a name. Checked like any template."""
+    """A campaign's or a message's own text, stored as a version without a name. Checked like any template.
+
+    Without a language it is in the organization's.
+    """
     content = Content(text=said) if isinstance(said, str) else said
-    version = _version(actor, content, channel, check_language(language), clock.now())
+    version = _version(actor, content, channel, await _language(conn, actor, language), clock.now())
     await guard.check(version)
     await queries.add_version(conn, version)
     return version
@@ -331,6 +327,10 @@ def _version(
         created_by=actor.label,
         created_at=at,
     )
+
+
+async def _language(conn: Connection, actor: Actor, given: str | None) -> str:
+    return check_language(given or (await organizations.get(conn, actor.org_id)).language)
 
 
 def _checked_name(name: str) -> str:
