@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -63,6 +64,7 @@ class Worker:
     public_url: str = ""
     lease: float = LEASE_SECONDS
     most_lanes: int = 64
+    provider_of: Callable[[str], Provider[Any]] = registry.get
 
 
 @dataclass
@@ -149,7 +151,7 @@ async def _open(worker: Worker, lane: Owned, wall: float) -> LaneRun:
         account = await senders.open_account(
             conn, lane.org_id, lane.account_id, worker.vault, worker.public_url
         )
-    return LaneRun(lane=lane, sender=sender, account=account, provider=registry.get(lane.provider), wall=wall)
+    return LaneRun(lane=lane, sender=sender, account=account, provider=worker.provider_of(lane.provider), wall=wall)
 
 
 async def _serve(worker: Worker, run: LaneRun, stop: asyncio.Event) -> None:
