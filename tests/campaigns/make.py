@@ -27,18 +27,34 @@ from antiphon.messages import lane_service, ledger
 from antiphon.messages.model import Fact
 from antiphon.organizations.model import Actor
 from antiphon.senders import service as senders
-from antiphon.senders.model import NewAccount, NewSender, Sender
+from antiphon.senders.model import NewAccount, NewSender, Sender, SenderChanges
 
 VAULT = Vault(["a secret key for tests only, 32 letters or more"])
 
 
-async def sender(conn: Connection, actor: Actor, name: str = "Shop", **changes: Any) -> Sender:
+async def sender(
+    conn: Connection, actor: Actor, name: str = "Shop", address: str = "+60123456789", rate: float = 100.0
+) -> Sender:
     """A WhatsApp sender at WSAPME with a lane."""
     account = await senders.add_account(
         conn, actor, VAULT, NewAccount(provider="wsapme", name=name, credentials={"token": "t0ken"})
     )
-    given = {"channel": "whatsapp", "address": "+60123456789", "rate": 100.0} | changes
-    return await lane_service.add_sender(conn, actor, NewSender(account_id=account.id, name=name, **given))
+    new = NewSender(account_id=account.id, name=name, channel="whatsapp", address=address, rate=rate)
+    return await lane_service.add_sender(conn, actor, new)
+
+
+async def mail_sender(conn: Connection, actor: Actor, name: str = "Mail") -> Sender:
+    """An email sender with a lane."""
+    account = await senders.add_account(
+        conn, actor, VAULT, NewAccount(provider="smtp", name=name, credentials={"host": "mail.example.com"})
+    )
+    new = NewSender(account_id=account.id, name=name, channel="email", address="shop@example.com")
+    return await lane_service.add_sender(conn, actor, new)
+
+
+async def pause_sender(conn: Connection, actor: Actor, sender_id: UUID) -> None:
+    """Nothing may be sent from it."""
+    await lane_service.update_sender(conn, actor, sender_id, SenderChanges(is_active=False))
 
 
 async def contact(

@@ -21,7 +21,6 @@ from antiphon.core.db import Connection
 from antiphon.jobs.model import Continue, Done, Run
 from antiphon.messages import funnel
 from antiphon.organizations.model import Actor
-from antiphon.senders import service as senders
 from antiphon.templates import service as templates
 from antiphon.templates.model import NewTemplate, NewVersion
 from tests.campaigns import make
@@ -284,5 +283,5 @@ async def test_one_paused_before_its_expansion_gets_a_closed_gate(conn: Connecti
 
 async def test_a_paused_sender_does_not_stop_an_expansion(conn: Connection, actor: Actor) -> None:
     campaign = await scheduled(conn, actor, 30)
-    await senders.pause_sender(conn, actor, campaign.sender_id)
+    await make.pause_sender(conn, actor, campaign.sender_id)
     assert (await make.expand(conn, campaign, actor.org_id))["made"] == 2

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from antiphon.campaigns import queries, recipients, service
+from antiphon.campaigns import list_queries, recipients, service
 from antiphon.campaigns.model import Campaign, CampaignChanges, Close, FollowUp, NewCampaign, NewRecipient
 from antiphon.campaigns.service import Wanted
 from antiphon.contacts import consent
@@ -23,9 +23,8 @@ from antiphon.core.db import Connection
 from antiphon.core.errors import Conflict, Invalid, NotFound, Problem, TooLarge
 from antiphon.messages import funnel
 from antiphon.organizations.model import Actor
-from antiphon.senders import service as senders
 from antiphon.templates import service as templates
-from antiphon.templates.model import NewTemplate
+from antiphon.templates.model import NewTemplate, TemplateChanges
 from tests.campaigns import make
 from tests.make import actor as make_actor
 
@@ -122,15 +121,7 @@ async def test_samples_declare_what_an_own_text_uses(conn: Connection, actor: Ac
 
 async def test_a_sender_of_another_channel_needs_new_words(conn: Connection, actor: Actor) -> None:
     draft = await make.blast(conn, actor, await make.sender(conn, actor))
-    account = await senders.add_account(
-        conn, actor, make.VAULT,
-        senders.NewAccount(provider="smtp", name="Mail", credentials={"host": "mail.example.com"}),
-    )  # fmt: skip
-    mail = await make.lane_service.add_sender(
-        conn,
-        actor,
-        make.NewSender(account_id=account.id, name="Mail", channel="email", address="a@example.com"),
-    )
+    mail = await make.mail_sender(conn, actor)
     with pytest.raises(Invalid, match="is for email"):
         await service.update(conn, actor, draft.id, CampaignChanges(sender="Mail"))
     changed = await service.update(
@@ -184,7 +175,7 @@ async def test_people_are_taken_off_the_list(conn: Connection, actor: Actor) -> 
     person = await make.contact(conn, actor, "+60123450001")
     await make.listed(conn, actor, draft, "+60123450001", "+60123450002")
     assert await recipients.remove_recipients(conn, actor, draft.id, [person.id, uuid4()]) == 1
-    assert await queries.count_recipients(conn, actor.org_id, draft.id) == 1
+    assert await list_queries.count_recipients(conn, actor.org_id, draft.id) == 1
 
 
 async def test_a_preview_says_whom_it_would_reach_and_why_not_the_others(
@@ -225,14 +216,14 @@ async def unready(conn: Connection, actor: Actor, what: str) -> Campaign:
             return await make.blast(conn, actor, shop, to, text=None)
         case "sender":
             draft = await make.blast(conn, actor, shop, to)
-            await senders.pause_sender(conn, actor, shop.id)
+            await make.pause_sender(conn, actor, shop.id)
             return draft
         case _:
             template = await templates.create(
                 conn, actor, NewTemplate(name="Greeting", channel="whatsapp", text="Hi")
             )
             draft = await make.blast(conn, actor, shop, to, text=None, template="Greeting")
-            await templates.update(conn, actor, template.id, templates.TemplateChanges(status="archived"))
+            await templates.update(conn, actor, template.id, TemplateChanges(status="archived"))
             return draft
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from antiphon.campaigns import queries, settling
+from antiphon.campaigns import list_queries, queries, settling
 from antiphon.campaigns.model import RUNNING, Campaign
 from antiphon.contacts import audience as audiences
 from antiphon.contacts.audience import Audience
@@ -117,7 +117,7 @@ async def _first_progress(conn: Connection, org_id: UUID, campaign: Campaign) ->
     )  # fmt: skip
     if campaign.status == "paused":
         await lanes.close_gate(conn, org_id, "campaign", campaign.id, "paused")
-    listed = await queries.count_recipients(conn, org_id, campaign.id)
+    listed = await list_queries.count_recipients(conn, org_id, campaign.id)
     counted = await audiences.count_audience(conn, org_id, campaign.audience)
     return Progress(
         part="list" if listed else "audience", after=FIRST, gate_id=gate_id, versions=versions,
@@ -138,7 +138,7 @@ async def _stage(
     """Fill `audience_page` with the next page; where the one after begins, or None when this part has ended."""
     audience = campaign.audience
     if progress.part == "list":
-        ids = await queries.recipients_after(conn, org_id, campaign.id, progress.after, size)
+        ids = await list_queries.recipients_after(conn, org_id, campaign.id, progress.after, size)
         if not ids:
             return None
         page = Audience(
@@ -151,9 +151,9 @@ async def _stage(
 
 
 async def _fill(conn: Connection, org_id: UUID, campaign: Campaign, progress: Progress) -> None:
-    await queries.fill_page(conn, campaign.variables, progress.versions)
+    await list_queries.fill_page(conn, campaign.variables, progress.versions)
     if progress.has_list:
-        await queries.fill_page_from_list(conn, org_id, campaign.id)
+        await list_queries.fill_page_from_list(conn, org_id, campaign.id)
 
 
 def _plan(org_id: UUID, campaign: Campaign, progress: Progress) -> Plan:

@@ -95,7 +95,7 @@ class Campaign(Struct, frozen=True, kw_only=True):
             raise Invalid.field(
                 "latest_start", "is before the start; nothing would be sent", last.isoformat()
             )
-        return self._become("scheduled", now, scheduled_for=at, latest_start=last)
+        return self._become("scheduled", now, scheduled_for=at.astimezone(UTC), latest_start=last)
 
     def unschedule(self, now: datetime) -> Campaign:
         """Back to a draft, so that it can be changed."""

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from msgspec import structs
 
-from antiphon.campaigns import model, queries, service
+from antiphon.campaigns import list_queries, model, queries, service
+from antiphon.campaigns.list_queries import Recipient
 from antiphon.campaigns.model import Added, Campaign, Close, FollowUp, MadeFollowUp, NewRecipient
-from antiphon.campaigns.queries import Recipient
 from antiphon.contacts.addresses import normalize
 from antiphon.contacts.audience import Audience
 from antiphon.contacts.reaching import Reachable, reach
@@ -52,7 +52,7 @@ async def add_recipients(
         rows.setdefault(
             contact_id, Recipient(contact_id=contact_id, variables=person.variables, text=person.text)
         )
-    added = await queries.add_recipients(conn, actor.org_id, campaign_id, list(rows.values()))
+    added = await list_queries.add_recipients(conn, actor.org_id, campaign_id, list(rows.values()))
     await audit.record(
         conn, actor, "campaign.recipients_added", campaign_id, added=len(added), wrong=len(wrong)
     )
@@ -91,7 +91,7 @@ async def remove_recipients(
     """Take people off a draft's list; returns how many were on it."""
     campaign = await queries.lock(conn, actor.org_id, campaign_id)
     campaign.check_draft("relieved of recipients")
-    removed = await queries.remove_recipients(conn, actor.org_id, campaign_id, contact_ids)
+    removed = await list_queries.remove_recipients(conn, actor.org_id, campaign_id, contact_ids)
     await audit.record(conn, actor, "campaign.recipients_removed", campaign_id, removed=removed)
     return removed
 
@@ -110,7 +110,7 @@ async def follow_up(conn: Connection, actor: Actor, campaign_id: UUID, wanted: F
         )
     campaign = await _draft_after(conn, actor, source, wanted)
     await service.add(conn, actor, campaign)
-    count = await queries.copy_from_stage(
+    count = await list_queries.copy_from_stage(
         conn, actor.org_id, campaign.id, source.id, stages,
         reasons=wanted.reasons, with_text=not wanted.is_given,
     )  # fmt: skip

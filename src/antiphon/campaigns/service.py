@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, structs
 
-from antiphon.campaigns import model, queries, settling
+from antiphon.campaigns import list_queries, model, queries, settling
 from antiphon.campaigns.jobs import CancelRemaining, ExpandAudience
 from antiphon.campaigns.model import Campaign, CampaignChanges, Kind, NewCampaign, Preview, Said
 from antiphon.campaigns.queries import Filter
@@ -229,7 +229,7 @@ async def check_ready(conn: Connection, actor: Actor, campaign: Campaign) -> Non
     sender = await senders.usable_sender(conn, actor.org_id, str(campaign.sender_id))
     await audiences.check_audience(conn, actor.org_id, campaign.audience)
     named = bool(campaign.audience.groups or campaign.audience.contacts)
-    listed = await queries.has_recipients(conn, actor.org_id, campaign.id)
+    listed = await list_queries.has_recipients(conn, actor.org_id, campaign.id)
     if not named and not listed:
         raise Conflict("nobody", "there is nobody to send to; name groups or contacts, or add recipients")
     if campaign.template_id is not None:
@@ -239,7 +239,7 @@ async def check_ready(conn: Connection, actor: Actor, campaign: Campaign) -> Non
                 "channel_differs", f"the template is for {template.channel}, the sender for {sender.channel}"
             )
     elif campaign.template_version_id is None and (
-        named or await queries.has_recipients_without_text(conn, actor.org_id, campaign.id)
+        named or await list_queries.has_recipients_without_text(conn, actor.org_id, campaign.id)
     ):
         raise Conflict(
             "nothing_to_say", "there is no template and no text, and not every recipient has one; give one"
