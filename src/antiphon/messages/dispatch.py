@@ -151,7 +151,9 @@ async def _open(worker: Worker, lane: Owned, wall: float) -> LaneRun:
         account = await senders.open_account(
             conn, lane.org_id, lane.account_id, worker.vault, worker.public_url
         )
-    return LaneRun(lane=lane, sender=sender, account=account, provider=worker.provider_of(lane.provider), wall=wall)
+    return LaneRun(
+        lane=lane, sender=sender, account=account, provider=worker.provider_of(lane.provider), wall=wall
+    )
 
 
 async def _serve(worker: Worker, run: LaneRun, stop: asyncio.Event) -> None:
