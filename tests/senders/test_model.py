@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from antiphon.core import ids
 from antiphon.core.channel import Channel
 from antiphon.core.errors import Invalid
 from antiphon.providers import registry
+from antiphon.providers.credentials import Credentials, secret
 from antiphon.senders import model
 from antiphon.senders.model import AccountRow, Sealed, Webhook
 
@@ -63,13 +65,23 @@ def test_names_every_wrong_field_and_no_secret(
     assert all(error.value is None for error in refused.value.errors)
 
 
-def test_a_secret_is_in_no_message() -> None:
-    for name in ("access_token", "app_secret", "verify_token"):
-        with pytest.raises(Invalid) as refused:
-            model.read_credentials(
-                registry.get("meta_whatsapp"), {**GOOD["meta_whatsapp"], name: ["hidden-9"]}
-            )
-        assert "hidden-9" not in f"{refused.value.detail} {refused.value.errors}"
+class Talkative(Credentials, frozen=True, kw_only=True):
+    """Credentials whose own checks say too much."""
+
+    token: Annotated[str, secret("Token")]
+    plan: Annotated[Literal["gold-6", "silver-7"], secret("Plan")] = "gold-6"
+
+    def __post_init__(self) -> None:
+        if self.token != "right":
+            raise ValueError(f"{self.token} is not right")
+
+
+@pytest.mark.parametrize("given", [{"token": "hidden-9"}, {"token": "right", "plan": "hidden-9"}])
+def test_a_secret_is_in_no_message(given: dict[str, str]) -> None:
+    provider = dataclasses.replace(registry.get("wsapme"), credentials=Talkative)
+    with pytest.raises(Invalid) as refused:
+        model.read_credentials(provider, given)
+    assert "hidden-9" not in f"{refused.value.detail} {refused.value.errors}"
 
 
 def test_what_holds_a_secret_does_not_show_it() -> None:

@@ -97,39 +97,40 @@ def test_refuses_a_declaration_with(what: str, declared: dict[str, Variable], wh
 # ---- the trial ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "declared", "why"),
-    [
-        (
-            "{% for i in items %}{{ i }}{% endfor %}",
-            {"items": Variable("abc")},
-            "with its sample values, items is not",
-        ),
-        (
-            "{{ order.total }}",
-            {"order": Variable({"n": 1})},
-            "with its sample values, order.total has no value",
-        ),
-        ("{{ a }}", {"a": Variable("x" * 5_000)}, None),
-        ("x" * 5_000 + "{{ firstName }}", {}, "this channel takes at most 4,096"),
-        ("{% for i in items %}{{ i.n }}{% endfor %}", {"items": Variable([{"n": "x"}])}, None),
-    ],
-    ids=[
+TRIALS: list[tuple[str, str, dict[str, Variable], str | None]] = [
+    (
         "a sample of the wrong kind",
+        "{% for i in items %}{{ i }}{% endfor %}",
+        {"items": Variable("abc")},
+        "with its sample values, items is not a list",
+    ),
+    (
         "a sample with a hole",
-        "a sample to cut",
-        "a text too long",
-        "a good list",
-    ],
-)
-async def test_the_trial_finds(text: str, declared: dict[str, Variable], why: str | None) -> None:
+        "{{ order.total }}",
+        {"order": Variable({"n": 1})},
+        "with its sample values, order.total has no value",
+    ),
+    (
+        "too many steps",
+        "{% for i in items %}" + "{% if i %}x{% endif %}" * 490 + "{% endfor %}",
+        {"items": Variable(["a"])},
+        "with the longest values allowed, the template takes too many steps",
+    ),
+    ("a text too long", "x" * 5_000 + "{{ firstName }}", {}, "this channel takes at most 4,096"),
+    ("a sample to cut", "{{ a }}", {"a": Variable("x" * 5_000)}, None),
+    ("a good list", "{% for i in items %}{{ i.n }}{% endfor %}", {"items": Variable([{"n": "x"}])}, None),
+]
+
+
+@pytest.mark.parametrize(("what", "text", "declared", "why"), TRIALS, ids=[case[0] for case in TRIALS])
+async def test_the_trial_finds(what: str, text: str, declared: dict[str, Variable], why: str | None) -> None:
     one = version(text, variables=declared)
     if why is None:
         await guard.check(one)
         return
     with pytest.raises(Invalid) as refused:
         await guard.check(one)
-    assert why in refused.value.detail
+    assert why in refused.value.detail, what
 
 
 async def test_the_trial_is_quick_and_leaves_the_event_loop_free() -> None:
