@@ -11,6 +11,7 @@ import platform
 import psutil
 import uvloop
 
+from antiphon.core import heap
 from benchmarks import stage
 from benchmarks.stage import Figure
 
@@ -22,6 +23,7 @@ async def run(names: list[str], quick: bool) -> list[Figure]:
     figures: list[Figure] = []
     for name in names:
         module = importlib.import_module(f"benchmarks.{name}")
+        heap.settle()  # as server and worker do
         async with stage.build() as built:
             found = await module.measure(built, quick)
         for figure in found:

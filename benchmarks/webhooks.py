@@ -207,7 +207,10 @@ class Bare:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
+            for stage_of_life in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{stage_of_life}.complete"})
             return
         body: bytes = (await receive())["body"]
         given = dict(scope["headers"])[b"x-hub-signature-256"]
