@@ -42,10 +42,9 @@ def languages_to_try(wanted: str | None, default: str) -> list[str]:
 @lru_cache(maxsize=4096)
 def show_date(value: str, style: str, language: str, zone: tzinfo | None = None) -> str:
     """A date or an instant in ISO 8601 as a date. An instant in UTC is shown in `zone`, another as it is written."""
-    when = read_moment(value)
-    if when is None or isinstance(when, time):
+    day = _day(value, zone)
+    if day is None:
         return value
-    day = _in_zone(when, zone).date() if isinstance(when, datetime) else when
     return format_date(day, style, locale(language)).translate(_SPACES)
 
 
@@ -75,11 +74,16 @@ def show_money(value: str, currency: str, language: str) -> str:
 
 def days_until(value: str, at: datetime) -> int | None:
     """Whole days from the day of `at` (in its own timezone) to a date in ISO 8601; None for anything else."""
+    day = _day(value, at.tzinfo)
+    return None if day is None else (day - at.date()).days
+
+
+@lru_cache(maxsize=4096)
+def _day(value: str, zone: tzinfo | None) -> date | None:
     when = read_moment(value)
     if when is None or isinstance(when, time):
         return None
-    day = _in_zone(when, at.tzinfo).date() if isinstance(when, datetime) else when
-    return (day - at.date()).days
+    return _in_zone(when, zone).date() if isinstance(when, datetime) else when
 
 
 def read_moment(value: str) -> date | datetime | time | None:
