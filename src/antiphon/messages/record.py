@@ -91,17 +91,17 @@ async def record(
     """Write a batch of outcomes; returns the messages that were accepted twice, by two attempts."""
     tolds = sorted(tolds, key=lambda t: t.claimed.message_id.int)
     first_tries = [t for t in tolds if isinstance(t.outcome, Accepted) and t.claimed.attempt_no == 1]
-    strange = await _record_accepted(conn, lane, first_tries, poll)
+    strange = await record_accepted(conn, lane, first_tries, poll)
     others = [t for t in tolds if t.claimed.attempt_no != 1 or not isinstance(t.outcome, Accepted)]
     if strange:
         others = sorted(
             others + [t for t in first_tries if t.claimed.message_id in strange],
             key=lambda t: t.claimed.message_id.int,
         )
-    return await _record_any(conn, lane, others, poll, doubt_after) if others else []
+    return await record_any(conn, lane, others, poll, doubt_after) if others else []
 
 
-async def _record_accepted(
+async def record_accepted(
     conn: Connection, lane: Owned, tolds: list[Told], poll: PollPlan | None
 ) -> set[UUID]:
     """First tries that were accepted; returns those of which something else was known already."""
@@ -172,7 +172,7 @@ SELECT t.message_id FROM told t WHERE NOT EXISTS (SELECT FROM moved m WHERE m.id
 """
 
 
-async def _record_any(
+async def record_any(
     conn: Connection, lane: Owned, tolds: list[Told], poll: PollPlan | None, doubt_after: timedelta
 ) -> list[UUID]:
     """Outcomes of every kind, the long way."""
