@@ -18,7 +18,8 @@ from antiphon.core.db import in_transaction
 from antiphon.core.http import BODY_LIMIT, Client
 from antiphon.core.wire import MaybeSent, NotSent, Request, Response
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 Handler = Callable[["Peer", Reader, Writer], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -203,15 +204,27 @@ async def test_a_tls_handshake_that_hangs_is_not_sent() -> None:
             await client.send(Request(url=url, body=b"{}", timeout=timedelta(seconds=0.3)))
 
 
-async def test_a_request_that_the_peer_never_reads_to_its_end_is_not_sent() -> None:
-    async def read_nothing(state: Peer, reader: Reader, writer: Writer) -> None:
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await asyncio.sleep(2)
+async def test_a_request_that_the_peer_does_not_read_in_time_is_not_sent_and_never_completed() -> None:
+    ended = asyncio.Event()
 
-    async with peer(read_nothing) as server, Client() as client:
+    async def read_late(state: Peer, reader: Reader, writer: Writer) -> None:
+        transport = writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        await asyncio.sleep(0.6)
+        transport.resume_reading()
+        try:
+            await state.request(reader)
+        finally:
+            ended.set()
+
+    async with peer(read_late) as server, Client() as client:
         with pytest.raises(NotSent, match="not left completely"):
             body = b"x" * 30_000_000
-            await client.send(Request(url=server.url, body=body, timeout=timedelta(seconds=0.5)))
+            await client.send(Request(url=server.url, body=body, timeout=timedelta(seconds=0.4)))
+        async with asyncio.timeout(5):
+            await ended.wait()
+        assert server.requests == []
 
 
 async def test_a_full_pool_is_not_sent() -> None:
@@ -303,17 +316,21 @@ async def test_a_connection_that_was_closed_while_idle_is_not_used_again() -> No
         assert len(server.requests) == 20
 
 
-async def test_bytes_that_nobody_asked_for_are_never_taken_for_an_answer() -> None:
+@pytest.mark.parametrize("pause", [0.0, 0.02])
+async def test_bytes_that_nobody_asked_for_are_never_taken_for_an_answer(pause: float) -> None:
     async def answer_twice(state: Peer, reader: Reader, writer: Writer) -> None:
         await state.request(reader)
-        writer.write(OK + b"HTTP/1.1 500 Stale\r\ncontent-length: 0\r\n\r\n")
+        writer.write(OK)
+        await writer.drain()
+        await asyncio.sleep(pause)
+        writer.write(b"HTTP/1.1 500 Stale\r\ncontent-length: 0\r\n\r\n")
         await writer.drain()
         await asyncio.sleep(1)
 
     async with peer(answer_twice) as server, Client() as client:
         for _ in range(3):
             assert (await client.send(Request(url=server.url, body=b"{}"))).status == 200
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.06)
 
 
 async def test_a_canceled_request_closes_its_connection_at_once() -> None:

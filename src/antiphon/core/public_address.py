@@ -38,6 +38,7 @@ _CLOSED_4 = tuple(
     )
 )
 _UNICAST_6 = IPv6Network("2000::/3")
+# protocol assignments, Teredo among them (a tunnel to an address that anybody may choose); documentation
 _CLOSED_6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
 _COMPATIBLE = IPv6Network("::/96")
 _TRANSLATED = IPv6Network("64:ff9b::/96")  # NAT64, RFC 6052
@@ -94,8 +95,6 @@ def _inside(address: IPv6Address) -> tuple[IPv4Address, ...]:
         return (address.ipv4_mapped,)
     if address.sixtofour is not None:
         return (address.sixtofour,)
-    if address.teredo is not None:
-        return address.teredo
     if address in _COMPATIBLE or address in _TRANSLATED or (number >> 32 & 0xFFFFFFFF) in _ISATAP:
         return (last,)
     return ()
