@@ -50,7 +50,7 @@ def answer(problem: Problem, request_id: str | None = None) -> Response[ProblemB
         status=problem.status,
         code=problem.code,
         detail=problem.detail,
-        errors=problem.errors,
+        errors=tuple(problem.errors),
         request_id=request_id,
     )
     return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=problem.headers)
