@@ -14,6 +14,7 @@ from ipaddress import ip_network
 import pytest
 
 from antiphon.core import failpoints
+from antiphon.core.clock import boottime
 from antiphon.core.db import in_transaction
 from antiphon.core.http import BODY_LIMIT, Client
 from antiphon.core.wire import MaybeSent, NotSent, Request, Response
@@ -386,6 +387,15 @@ async def test_no_call_leaves_while_a_transaction_is_open() -> None:
         finally:
             in_transaction.reset(token)
         assert server.connections == 0
+
+
+async def test_after_the_wall_nothing_is_written_even_on_an_open_connection() -> None:
+    async with peer(answer) as server, Client() as client:
+        assert (await client.send(Request(url=server.url), not_after=boottime() + 60)).status == 200
+        with pytest.raises(NotSent):
+            await client.send(Request(url=server.url), not_after=boottime() - 0.001)
+        await asyncio.sleep(0.05)
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\nb", "a\rb", "a\0b"])

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from antiphon.core import failpoints
+from antiphon.core.clock import boottime
 from antiphon.core.db import in_transaction
 from antiphon.core.public_address import is_public_address
 from antiphon.core.smtp import MAILS_PER_CONNECTION, MailClient
@@ -386,6 +387,14 @@ async def test_no_mail_leaves_while_a_transaction_is_open() -> None:
         finally:
             in_transaction.reset(token)
         assert server.connections == 0
+
+
+async def test_after_the_wall_no_content_is_written() -> None:
+    async with scripted({}) as server, MailClient(hello_name="us.test") as client:
+        with pytest.raises(NotSent, match="too late"):
+            await client.send(envelope(server.port), not_after=boottime() - 0.001)
+        assert server.contents == []
+        assert (await client.send(envelope(server.port), not_after=boottime() + 60)).code == 250
 
 
 async def test_a_typed_mail_server_must_be_public() -> None:

@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 import aiosmtplib
 
 from antiphon.core import failpoints
+from antiphon.core.clock import boottime
 from antiphon.core.db import in_transaction
 from antiphon.core.wire import MailEnvelope, MailReply, MaybeSent, NotSent, TlsMode
 
@@ -89,8 +90,11 @@ class MailClient:
         for line in lines:
             line.client.close()
 
-    async def send(self, envelope: MailEnvelope) -> MailReply:
-        """One mail: the server's last reply, or NotSent, or MaybeSent when the dot left and no reply came."""
+    async def send(self, envelope: MailEnvelope, *, not_after: float | None = None) -> MailReply:
+        """One mail: the server's last reply, or NotSent, or MaybeSent when the dot left and no reply came.
+
+        With `not_after` (a reading of `clock.boottime`), no content is written later than that: NotSent.
+        """
         if in_transaction.get():
             raise RuntimeError("no network call while a transaction is open: commit first, then call out")
         key = _Key(envelope.host, envelope.port, envelope.tls, envelope.username, envelope.password)
@@ -102,7 +106,7 @@ class MailClient:
                 if isinstance(opened, MailReply):
                     return opened
                 dialogue.line = opened
-                reply = await dialogue.run(envelope)
+                reply = await dialogue.run(envelope, not_after)
                 self._put_back(key, opened)
                 dialogue.line = None
                 return reply
@@ -188,7 +192,7 @@ class _Dialogue:
         self.line: _Line | None = None
         self.written = False
 
-    async def run(self, envelope: MailEnvelope) -> MailReply:
+    async def run(self, envelope: MailEnvelope, not_after: float | None) -> MailReply:
         assert self.line is not None
         client = self.line.client
         options, encoding = _extensions(client, envelope)
@@ -204,6 +208,8 @@ class _Dialogue:
         reply = await client.execute_command(b"DATA")
         if reply.code != 354:
             return MailReply("content", reply.code, reply.message)
+        if not_after is not None and boottime() >= not_after:
+            raise NotSent("too late to begin the call")
         return await self._content(client, envelope.content)
 
     async def _content(self, client: aiosmtplib.SMTP, content: bytes) -> MailReply:
