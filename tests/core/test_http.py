@@ -363,6 +363,19 @@ async def test_canceled_requests_that_waited_for_a_connection_are_never_sent() -
         assert len(server.requests) == 2
 
 
+async def test_closing_the_client_leaves_what_was_under_way_in_doubt() -> None:
+    async with peer(stall_after_request) as server:
+        client = Client()
+        task = asyncio.create_task(client.send(Request(url=server.url, body=b"{}")))
+        await asyncio.sleep(0.1)
+        await client.close()
+        with pytest.raises(MaybeSent):
+            await task
+        with pytest.raises(NotSent):
+            await client.send(Request(url=server.url, body=b"{}"))
+        assert len(server.requests) == 1
+
+
 async def test_nothing_is_repeated_on_a_connection_that_breaks() -> None:
     async def break_the_second(state: Peer, reader: Reader, writer: Writer) -> None:
         await state.request(reader)
