@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from datetime import timedelta
+from typing import Any, LiteralString
 from uuid import UUID
 
 import msgspec
 
 from antiphon.core import db, ids
+from antiphon.core.clock import now
 from antiphon.core.crypto import Vault
-from antiphon.core.db import Database
+from antiphon.core.db import Connection, Database
 from antiphon.core.http import Client
 from antiphon.core.smtp import MailClient
-from antiphon.messages import dispatch, lane_service, lanes
+from antiphon.messages import dispatch, doctor, lane_service, lanes
+from antiphon.messages.claim import Claimed, claim
 from antiphon.messages.dispatch import Worker
+from antiphon.messages.lanes import Owned
+from antiphon.messages.record import Told, record
 from antiphon.messages.sending import OutgoingMessage, send
 from antiphon.organizations.model import Actor
+from antiphon.providers.contract import Accepted, Outcome
 from antiphon.senders import service as senders
 from antiphon.senders.model import NewAccount, NewSender, Sender
 from tests import make
@@ -56,6 +62,18 @@ class Road(msgspec.Struct, frozen=True):
         """What the process's waker does."""
         async with self.database.transaction(self.org_id) as conn:
             await lanes.look_again(conn, self.org_id, self.sender.id)
+
+    async def healthy(self) -> None:
+        """The doctor finds nothing."""
+        async with self.database.transaction(self.org_id, read_only=True) as conn:
+            assert await doctor.examine(conn, self.org_id) == []
+
+    async def run(self, sql: LiteralString, **params: Any) -> list[tuple[Any, ...]]:
+        """A statement in a transaction of its own; `org_id` and `lane_id` are given."""
+        known = {"org_id": self.org_id, "lane_id": self.sender.id, **params}
+        async with self.database.transaction(self.org_id) as conn:
+            cursor = await conn.execute(sql, {k: v for k, v in known.items() if f"%({k})s" in sql})
+            return await cursor.fetchall() if cursor.description else []
 
     async def statuses(self) -> dict[str, int]:
         """How many outbound messages stand at each status."""
@@ -115,3 +133,107 @@ async def dispatcher(worker_database: Database, **options: Any) -> AsyncIterator
         finally:
             stop.set()
             await running
+
+
+# ---- one message inside a transaction that is rolled back
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One message in the ledger and the queue, and what moves it without a provider."""
+
+    org_id: UUID
+    actor: Actor
+    lane_id: UUID
+    message_id: UUID
+    address: str
+
+    async def own(
+        self, conn: Connection, worker: UUID | None = None, lease: float = 15
+    ) -> tuple[Owned, UUID]:
+        """The message's lane, taken from whoever has it."""
+        worker = worker or ids.new_id()
+        await db.execute(
+            conn, "UPDATE lanes SET lease_until = '-infinity' WHERE org_id = %(org_id)s", org_id=self.org_id
+        )
+        lane = await lanes.take(conn, self.org_id, self.lane_id, worker, lease)
+        assert lane is not None
+        return lane, worker
+
+    async def claim(
+        self, conn: Connection, lane: Owned, worker: UUID, *, replay: timedelta | None = None
+    ) -> Claimed:
+        """Its next attempt."""
+        [claimed] = await claim_all(conn, lane, worker, replay=replay)
+        assert claimed.message_id == self.message_id
+        return claimed
+
+    async def handed_over(self, conn: Connection, outcome: Outcome | None = None) -> tuple[Owned, Claimed]:
+        """Claimed by a worker, sent, and recorded."""
+        lane, worker = await self.own(conn)
+        claimed = await self.claim(conn, lane, worker)
+        await tell(
+            conn, lane, claimed, outcome or Accepted(provider_message_id=f"name of {claimed.attempt_no}")
+        )
+        return lane, claimed
+
+    async def stands(self, conn: Connection) -> tuple[str, str, int | None]:
+        """Status, reason, and the state of the queue row (None: it is gone)."""
+        [found] = await db.tuples(
+            conn,
+            "SELECT m.status, m.reason, o.state FROM messages m"
+            "  LEFT JOIN outbox o ON o.org_id = m.org_id AND o.message_id = m.id"
+            " WHERE m.org_id = %(org_id)s AND m.id = %(id)s",
+            org_id=self.org_id, id=self.message_id,
+        )  # fmt: skip
+        return found[0], found[1], found[2]
+
+
+async def claim_all(
+    conn: Connection, lane: Owned, worker: UUID, *, room: int = 100, replay: timedelta | None = None
+) -> list[Claimed]:
+    """What may leave now."""
+    view, found = await claim(
+        conn, lane, worker, room=room, call_timeout=timedelta(seconds=10), lease=15, replay=replay
+    )
+    assert view is not None
+    return found
+
+
+async def tell(conn: Connection, lane: Owned, claimed: Claimed, outcome: Outcome) -> list[UUID]:
+    """Record what came of an attempt."""
+    return await record(
+        conn,
+        lane,
+        [Told(claimed=claimed, outcome=outcome, at=now())],
+        poll=None,
+        doubt_after=lane.doubt_after,
+    )
+
+
+async def sender_in(conn: Connection, org_id: UUID, **pace: Any) -> Sender:
+    """A sender of the test provider, in this transaction."""
+    actor = Actor.operator(org_id)
+    account = await senders.add_account(
+        conn, actor, VAULT,
+        NewAccount(provider="keyed", name=f"account {ids.new_id()}",
+                   credentials={"base_url": "http://127.0.0.1:9", "signing_secret": "shhh"}),
+    )  # fmt: skip
+    return await lane_service.add_sender(
+        conn,
+        actor,
+        NewSender(account_id=account.id, channel="sms", address="+4915100000", **{"rate": 1000.0, **pace}),
+    )
+
+
+async def one_message(conn: Connection, org_id: UUID, **fields: Any) -> Row:
+    """An organization's sender with one message that waits."""
+    actor, address = Actor.operator(org_id), "+4915110000000"
+    sender = await sender_in(conn, org_id)
+    wanted = OutgoingMessage(sender=str(sender.id), to=address, **{"text": "Hello", **fields})
+    [message_id] = (await send(conn, actor, [wanted])).ids
+    await db.execute(  # a transaction's now() is its beginning, and the message was made after it
+        conn,
+        "UPDATE outbox SET due_at = now(), order_at = now() WHERE org_id = %(org_id)s AND message_id = %(id)s",
+        org_id=org_id, id=message_id,
+    )  # fmt: skip
+    return Row(org_id, actor, sender.id, message_id, address)
