@@ -13,9 +13,11 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar, MediaType, Request
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
+from litestar.types.internal_types import PathParameterDefinition
 
 from antiphon.entry.problems import MEDIA_TYPE
 
@@ -34,13 +36,15 @@ second effect. Another organization's id is answered like one that does not exis
 
 TAGS = (
     Tag("Organization", "The organization, its API keys and its audit log"),
-    Tag("Contacts", "People, their addresses, consent and suppressions"),
+    Tag("Contacts", "People, their addresses and their consent"),
     Tag("Groups", "Contacts gathered by hand"),
+    Tag("Suppressions", "Addresses that must not be used, and why"),
     Tag("Imports", "Contacts from files"),
     Tag("Templates", "Content per channel and language, in immutable versions"),
     Tag("Senders", "Provider accounts, and the numbers and addresses we send from"),
     Tag("Messages", "The ledger: every message, out and in, and what became of it"),
     Tag("Campaigns", "One message to an audience"),
+    Tag("Insights", "How far the messages of campaigns got"),
     Tag("Jobs", "Background work and how far it is"),
     Tag("Operations", "Health and figures"),
 )
@@ -79,6 +83,7 @@ def config() -> OpenAPIConfig:
         description=DESCRIPTION,
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
         use_handler_docstrings=True,
+        operation_id_creator=_operation_id,
         tags=list(TAGS),
         components=Components(
             security_schemes={
@@ -91,6 +96,16 @@ def config() -> OpenAPIConfig:
         path="/openapi",
         render_plugins=[Document()],
     )
+
+
+def _operation_id(
+    handler: HTTPRouteHandler, _method: object, path: list[str | PathParameterDefinition]
+) -> str:
+    """The handler's name; what campaigns and blasts share is named after each."""
+    name = handler.handler_name
+    if "blasts" not in path or "blast" in name:
+        return name
+    return name.replace("campaign", "blast") if "campaign" in name else f"{name}_of_blast"
 
 
 def document(app: Litestar) -> dict[str, Any]:

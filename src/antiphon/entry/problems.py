@@ -79,6 +79,8 @@ def on_parameters(_: AnyRequest, error: ValidationException) -> Response[Problem
         return answer(
             BadRequest("bad_request", "the request cannot be read; compare it with the API reference")
         )
+    if any(error.field == "data" for error in wrong):  # Litestar's name for the body
+        return answer(BadRequest("malformed_json", "the request has no body; JSON is expected"))
     names = ", ".join(error.field for error in wrong)
     return answer(Invalid(f"wrong: {names}; `errors` says why", wrong))
 

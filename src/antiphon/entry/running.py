@@ -20,6 +20,8 @@ from antiphon.core.settings import Settings
 from antiphon.core.waking import wakes
 from antiphon.entry import loops, server, web, worker
 from antiphon.entry.server import ServerError
+from antiphon.entry.worker import ProviderOf
+from antiphon.providers import registry
 
 log = logging.get(__name__)
 
@@ -131,7 +133,12 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             await _together(stop, worker.run(settings, found.urls.worker, stop))
 
 
-async def up(settings: Settings, stop: asyncio.Event, told: Callable[[Site], Awaitable[None]]) -> None:
+async def up(
+    settings: Settings,
+    stop: asyncio.Event,
+    told: Callable[[Site], Awaitable[None]],
+    provider_of: ProviderOf = registry.get,
+) -> None:
     """Database, migrations, API and worker in one process until `stop` is set; `told` is called when all is ready."""
     async with prepared(settings, stop, "apply") as found:
         if found is not None:
@@ -140,7 +147,7 @@ async def up(settings: Settings, stop: asyncio.Event, told: Callable[[Site], Awa
             await _together(
                 stop,
                 serve_site(site, stop, told, wake=False),
-                worker.run(site.settings, found.urls.worker, stop),
+                worker.run(site.settings, found.urls.worker, stop, provider_of),
             )
 
 

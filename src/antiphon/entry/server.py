@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import uvicorn
 from litestar.types import ASGIApp
+from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon.core import logging, roles
 from antiphon.core.crypto import Vault
 from antiphon.core.db import Database
 from antiphon.core.settings import Settings
-from antiphon.entry import web
 from antiphon.organizations.access import Services
 
 log = logging.get(__name__)
@@ -29,11 +29,20 @@ class ServerError(RuntimeError):
     """The server cannot start; the text says what to do."""
 
 
+class Patience(Struct, frozen=True):
+    """How long, in seconds, a client may take."""
+
+    head: float = 10.0  # for a whole request head
+    silence: float = 30.0  # without a byte of a body that is not finished
+
+
+USUAL = Patience()
+
+
 class TimedHttp(HttpToolsProtocol):
     """Drops connections that do not finish their request: uvicorn itself would wait for ever."""
 
-    HEAD = 10.0  # seconds for a whole request head
-    SILENCE = 30.0  # seconds without a byte of a body that is not finished
+    patience = USUAL
 
     _timer: asyncio.TimerHandle | None = None
     _is_in_body = False
@@ -41,7 +50,7 @@ class TimedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """A connection that says nothing is dropped too."""
         super().connection_made(transport)
-        self._arm(self.HEAD)
+        self._arm(self.patience.head)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing left to time."""
@@ -53,12 +62,12 @@ class TimedHttp(HttpToolsProtocol):
         super().data_received(data)
         if self._is_in_body:
             self._disarm()
-            self._arm(self.SILENCE)
+            self._arm(self.patience.silence)
 
     def on_message_begin(self) -> None:
         """The next request on a connection that was kept open."""
         super().on_message_begin()
-        self._arm(self.HEAD)
+        self._arm(self.patience.head)
 
     def on_headers_complete(self) -> None:
         """The head is here."""
@@ -87,7 +96,7 @@ class TimedHttp(HttpToolsProtocol):
         if transport is None or transport.is_closing():
             return
         if self._is_in_body and self.flow.read_paused:  # it is we who do not read
-            self._arm(self.SILENCE)
+            self._arm(self.patience.silence)
             return
         transport.abort()
 
@@ -120,12 +129,13 @@ async def serve(
     *,
     started: asyncio.Event | None = None,
     trusted_proxies: tuple[str, ...] = (),
+    patience: Patience = USUAL,
 ) -> None:
     """Serve until `stop` is set; then take no new requests and give those that run ten seconds."""
     server = Embedded(
         uvicorn.Config(
             cast("Any", app),
-            http=TimedHttp,
+            http=cast("Any", type("TimedHttp", (TimedHttp,), {"patience": patience})),
             ws="none",
             lifespan="on",
             access_log=False,
@@ -160,13 +170,3 @@ async def services(settings: Settings, url: str) -> AsyncIterator[Services]:
         async with database.across() as conn:
             await roles.refuse_privileged(conn)
         yield Services(database, settings, Vault.of(settings))
-
-
-async def run(
-    settings: Settings, url: str, stop: asyncio.Event, *, started: asyncio.Event | None = None
-) -> None:
-    """The server of `antiphon serve` and `antiphon up`, until `stop` is set. Raises ServerError, RoleError."""
-    async with services(settings, url) as ready:
-        app = web.application(ready)
-        sock = listen(settings.host, settings.port)
-        await serve(app, sock, stop, started=started, trusted_proxies=settings.trusted_proxies)

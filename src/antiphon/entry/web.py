@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import warnings
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, cast
 
 from litestar import Litestar, Router
@@ -14,24 +13,23 @@ from litestar.di import Provide
 from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
 from litestar.types import ASGIApp, ExceptionHandlersMap
 
+from antiphon.campaigns import api as campaigns
+from antiphon.contacts import api as contacts
 from antiphon.entry import edge, openapi, operations, problems, reference
+from antiphon.insights import api as insights
+from antiphon.messages import api as messages
+from antiphon.messages import lanes_api as lanes
+from antiphon.organizations import api as organizations
 from antiphon.organizations.access import Services, provide_unit
+from antiphon.receiving import api as receiving
+from antiphon.senders import api as senders
+from antiphon.templates import api as templates
 
 API = "/api/v1"
 MOST_BODY_BYTES = 10 * 1024 * 1024
 
-_FEATURES = (
-    "antiphon.organizations.api",
-    "antiphon.contacts.api",
-    "antiphon.templates.api",
-    "antiphon.senders.api",
-    "antiphon.messages.api",
-    "antiphon.messages.lanes_api",
-    "antiphon.campaigns.api",
-    "antiphon.insights.api",
-    "antiphon.inbox.api",
-)
-_OUTSIDE = ("antiphon.receiving.api",)
+FEATURES = (organizations, contacts, templates, senders, messages, lanes, campaigns, insights)
+"""The modules whose `router` or `routers` are below /api/v1."""
 
 
 def application(services: Services, more: Sequence[Any] = ()) -> ASGIApp:
@@ -42,15 +40,14 @@ def application(services: Services, more: Sequence[Any] = ()) -> ASGIApp:
 
 def litestar_application(services: Services | None, more: Sequence[Any] = ()) -> Litestar:
     """The routes, and `more` beside them; without services they can be looked at, not called."""
-    features = [router for name in _FEATURES for router in _routers(name)]
-    outside = [router for name in _OUTSIDE for router in _routers(name)]
+    routers = [router for feature in FEATURES for router in _routers(feature)]
     with warnings.catch_warnings():
         # a plain parameter is a path or query parameter by its name; Litestar 3, which we do not use, wants it marked
         warnings.simplefilter("ignore", LitestarDeprecationWarning)
         return Litestar(
             route_handlers=[
-                Router(API, route_handlers=[*features, operations.jobs_router]),
-                *outside,
+                Router(API, route_handlers=[*routers, operations.jobs_router]),
+                receiving.router,
                 operations.router,
                 reference.get_reference,
                 reference.get_reference_asset,
@@ -66,11 +63,8 @@ def litestar_application(services: Services | None, more: Sequence[Any] = ()) ->
         )
 
 
-def _routers(name: str) -> list[Router]:
-    if importlib.util.find_spec(name) is None:
-        return []
-    try:
-        module = importlib.import_module(name)
-    except (ImportError, AttributeError, NameError, SyntaxError, TypeError):
-        return []
-    return [*getattr(module, "routers", ()), *([module.router] if hasattr(module, "router") else [])]
+def _routers(feature: ModuleType) -> list[Router]:
+    """Most features have one router, some have several."""
+    one: Router | None = getattr(feature, "router", None)
+    several: Sequence[Router] = getattr(feature, "routers", ())
+    return [*([one] if one else []), *several]

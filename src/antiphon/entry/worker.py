@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from antiphon.core import ids, logging, roles
 from antiphon.core.crypto import Vault
@@ -16,14 +17,21 @@ from antiphon.core.smtp import MailClient
 from antiphon.entry import loops, wiring
 from antiphon.entry.loops import Working
 from antiphon.messages.dispatch import Worker
+from antiphon.providers import registry
+from antiphon.providers.contract import Provider
 
 log = logging.get(__name__)
+
+ProviderOf = Callable[[str], Provider[Any]]
+"""The provider of a name; the demo's are more impatient than the registry's."""
 
 ENDS_WITHIN = 29.0  # seconds after it was told to stop; what is on the wire then is decided by recovery
 
 
 @contextlib.asynccontextmanager
-async def working(settings: Settings, url: str) -> AsyncIterator[Working]:
+async def working(
+    settings: Settings, url: str, provider_of: ProviderOf = registry.get
+) -> AsyncIterator[Working]:
     """What the loops use, on a database that we enter as antiphon_worker. Raises RoleError for anybody privileged."""
     async with (
         Database.connect(
@@ -36,7 +44,7 @@ async def working(settings: Settings, url: str) -> AsyncIterator[Working]:
             await roles.refuse_privileged(conn)
         dispatcher = Worker(
             id=ids.new_id(), database=database, http=http, mail=mail, vault=Vault.of(settings),
-            public_url=settings.public_url, lease=settings.lease_seconds,
+            public_url=settings.public_url, lease=settings.lease_seconds, provider_of=provider_of,
         )  # fmt: skip
         yield Working(database, dispatcher, wiring.HANDLERS)
 
@@ -52,9 +60,11 @@ def _mail(settings: Settings) -> MailClient:
     return MailClient(check_address=None if settings.private_hosts else is_public_address)
 
 
-async def run(settings: Settings, url: str, stop: asyncio.Event) -> None:
+async def run(
+    settings: Settings, url: str, stop: asyncio.Event, provider_of: ProviderOf = registry.get
+) -> None:
     """The worker of `antiphon work` and `antiphon up`, until `stop` is set; it has ended 30 seconds later."""
-    async with working(settings, url) as ready:
+    async with working(settings, url, provider_of) as ready:
         await run_loops(ready, stop)
 
 

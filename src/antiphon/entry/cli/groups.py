@@ -44,11 +44,12 @@ def list_all(org: Org = None) -> None:
     async def work() -> None:
         async with session.session(org) as found:
             page = await found.do(groups.list_groups, limit=200)
+            known = [await found.do(groups.get_group, group.id) for group in page.items]
         show(
             ("id", "name", "members", "state", "made"),
             [
                 (str(g.id), g.name, shown(g.members), "active" if g.is_active else "inactive", shown(g.created_at))
-                for g in page.items
+                for g in known
             ],
             "no group yet",
         )  # fmt: skip

@@ -82,15 +82,8 @@ def list_all() -> None:
     from antiphon.entry.cli.tables import show
 
     async def work() -> None:
-        from antiphon.core import db
-        from antiphon.core.db import Database
-
-        async with (
-            session.opened() as (_, urls),
-            Database.connect(urls.worker, size=1, name="antiphon", wait=session.WAIT) as database,
-            database.across() as conn,
-        ):
-            found = await db.tuples(conn, session.ORGANIZATIONS)
+        async with session.opened() as (_, urls):
+            found = await session.organizations(urls.worker)
         show(("id", "name"), [(str(id_), name) for id_, name in found], "no organization yet")
 
     session.run(work())
@@ -141,9 +134,9 @@ def list_keys(org: Org = None) -> None:
         async with session.session(org) as found:
             page = await found.do(service.list_keys, 200, None)
         show(
-            ("id", "name", "starts with", "scopes", "last used", "state"),
+            ("id", "name", "secret", "scopes", "last used", "state"),
             [
-                (str(key.id), key.name, key.prefix[-6:], str(len(key.scopes)), shown(key.last_used_at),
+                (str(key.id), key.name, f"{key.prefix[-6:]}…", str(len(key.scopes)), shown(key.last_used_at),
                  "revoked" if key.revoked_at else f"until {shown(key.expires_at)}" if key.expires_at else "in force")
                 for key in page.items
             ],

@@ -97,3 +97,19 @@ def _tell_address(site: Site) -> None:
 def _end(code: int) -> None:
     if code:
         raise typer.Exit(code)
+
+
+def demo() -> None:
+    """Play the day of a blast with simulated providers."""
+    import os
+
+    from antiphon.core import logging
+    from antiphon.core.settings import Settings
+    from antiphon.entry import running
+    from antiphon.entry.demo import day
+
+    settings = Settings.from_env()
+    logging.setup(
+        settings.log_level if os.environ.get("ANTIPHON_LOG_LEVEL") else "error", settings.log_format
+    )
+    _end(running.run(lambda stop: day.run(settings, stop)))

@@ -109,6 +109,15 @@ async def find_organization(worker_url: str, wanted: str | None) -> UUID:
     return known[0][0]
 
 
+async def organizations(worker_url: str) -> list[tuple[UUID, str]]:
+    """Every organization's id and name, the oldest first."""
+    async with (
+        Database.connect(worker_url, size=1, name="antiphon", wait=WAIT) as database,
+        database.across() as conn,
+    ):
+        return [(id_, name) for id_, name in await db.tuples(conn, ORGANIZATIONS)]
+
+
 ORGANIZATIONS = """
     -- any organization: the command line is told a name and must find whose it is
     SELECT id, name FROM organizations WHERE deleted_at IS NULL ORDER BY id

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from antiphon.entry.cli import groups, messages, organizations, processes, schema, senders, templates
+from antiphon.entry.cli import (
+    blasts,
+    contacts,
+    doctor,
+    groups,
+    messages,
+    organizations,
+    processes,
+    schema,
+    senders,
+    templates,
+)
 from antiphon.entry.cli.shape import group, verb
 
 app = group("Every message an organization sends and every answer it gets, in one ledger.")
@@ -33,8 +44,10 @@ def start(
 verb(app, "antiphon up --demo")(processes.up)
 verb(app, "antiphon serve --port 8400")(processes.serve)
 verb(app, "antiphon work")(processes.work)
+verb(app, "antiphon demo")(processes.demo)
 verb(app, "antiphon init 'Lakeside Hotels' --country DE")(organizations.init)
 verb(app, "antiphon migrate --plan")(schema.migrate)
+verb(app, "antiphon doctor --brief")(doctor.doctor)
 
 org = group("Organizations: the tenants.", "antiphon org create 'Lakeside Hotels'")
 verb(org, "antiphon org create 'Lakeside Hotels' --timezone Europe/Berlin", "create")(organizations.create)
@@ -63,11 +76,34 @@ verb(template, "antiphon template preview Welcome --contact +4915112345678", "pr
 verb(template, "antiphon template list", "list")(templates.list_all)
 app.add_typer(template, name="template")
 
+people = group("Contacts: people, and files of them.", "antiphon contacts import guests.xlsx --group Guests")
+verb(people, "antiphon contacts import guests.xlsx --group Guests --country DE", "import")(
+    contacts.import_file
+)
+verb(people, "antiphon contacts list --search 'anna berg'", "list")(contacts.list_all)
+verb(people, "antiphon contacts imports", "imports")(contacts.imports_list)
+app.add_typer(people, name="contacts")
+
 contact_group = group("Groups of contacts.", "antiphon group create Guests")
 verb(contact_group, "antiphon group create Guests", "create")(groups.create)
 verb(contact_group, "antiphon group list", "list")(groups.list_all)
 verb(contact_group, "antiphon group add Guests +4915112345678", "add")(groups.add)
 app.add_typer(contact_group, name="group")
+
+blast = group(
+    "Blasts: one message to many, and its funnel.", "antiphon blast send --tag Raya --to @guests.csv …"
+)
+verb(blast, "antiphon blast send --tag Raya --template Invite --to @guests.csv --sender Shop", "send")(
+    blasts.send
+)
+verb(blast, "antiphon blast show last --watch", "show")(blasts.show)
+verb(blast, "antiphon blast list --tag Raya --since 2027-03-01", "list")(blasts.list_all)
+verb(blast, "antiphon blast pause last", "pause")(blasts.pause)
+verb(blast, "antiphon blast resume last", "resume")(blasts.resume)
+verb(blast, "antiphon blast cancel last", "cancel")(blasts.cancel)
+verb(blast, "antiphon blast close last --to +60123456789", "close")(blasts.close)
+verb(blast, "antiphon blast follow-up last --from not_read --text 'Still on?'", "follow-up")(blasts.follow_up)
+app.add_typer(blast, name="blast")
 
 message = group("Single messages.", "antiphon message explain 0191d2c4-…")
 verb(message, "antiphon message explain 0191d2c4-…", "explain")(messages.explain)
