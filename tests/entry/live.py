@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -67,8 +68,9 @@ class Client:
         if json is not None:
             data = msgspec.json.encode(json)
             sent.setdefault("Content-Type", "application/json")
+        sent_body = None if data is None else io.BytesIO(data)
         async with self.session.request(
-            method, self.url + path, data=data, headers=sent, params=params, allow_redirects=False
+            method, self.url + path, data=sent_body, headers=sent, params=params, allow_redirects=False
         ) as response:
             found = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status, found, await response.read())
