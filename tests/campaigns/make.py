@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import structs
 
 from antiphon.campaigns import jobs, recipients, service
-from antiphon.campaigns.jobs import CancelRemaining, ExpandAudience
+from antiphon.campaigns.jobs import CancelRemaining, ExpandAudience, ExpandUpperHalf
 from antiphon.campaigns.model import Campaign, NewCampaign, NewRecipient
 from antiphon.contacts import consent, groups
 from antiphon.contacts import service as contacts
@@ -22,7 +23,7 @@ from antiphon.core.channel import Channel
 from antiphon.core.clock import now
 from antiphon.core.crypto import Vault
 from antiphon.core.db import Connection
-from antiphon.jobs.model import Continue, Done, Run
+from antiphon.jobs.model import Continue, Done, Handler, Run
 from antiphon.messages import lane_service, ledger
 from antiphon.messages.model import Fact
 from antiphon.organizations.model import Actor
@@ -106,15 +107,47 @@ async def listed(conn: Connection, actor: Actor, campaign: Campaign, *numbers: s
 
 
 async def expand(
-    conn: Connection, campaign: Campaign, org_id: UUID, steps: int = 100, page: int = 5_000
+    conn: Connection,
+    campaign: Campaign,
+    org_id: UUID,
+    steps: int = 100,
+    *,
+    page: int = 5_000,
+    large: int = 20_000,
 ) -> dict[str, Any]:
     """Run the expansion, at most so many steps of it; returns the progress it left."""
-    job = ExpandAudience(campaign_id=campaign.id, start_at=campaign.scheduled_for, page=page)
-    progress: dict[str, Any] = {}
+    job = ExpandAudience(campaign_id=campaign.id, start_at=campaign.scheduled_for, page=page, large=large)
+    return await _steps(conn, jobs.expand_audience, job, org_id, steps)
+
+
+async def expand_upper_half(conn: Connection, org_id: UUID) -> dict[str, Any]:
+    """Run the job that a large audience's expansion has asked for."""
+    payload = await db.value(
+        conn,
+        "SELECT payload FROM jobs WHERE org_id = %(org_id)s AND kind = 'expand_upper_half' ORDER BY id DESC LIMIT 1",
+        org_id=org_id,
+    )
+    return await _steps(conn, jobs.expand_upper_half, msgspec.convert(payload, ExpandUpperHalf), org_id, 100)
+
+
+async def go_on(
+    conn: Connection, job: ExpandAudience, org_id: UUID, progress: dict[str, Any]
+) -> dict[str, Any]:
+    """Run an expansion to its end from where it stood."""
+    return await _steps(conn, jobs.expand_audience, job, org_id, 100, progress)
+
+
+async def _steps(
+    conn: Connection,
+    handler: Handler,
+    job: object,
+    org_id: UUID,
+    steps: int,
+    progress: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    progress = progress or {}
     for _ in range(steps):
-        outcome = await jobs.expand_audience(
-            conn, job, Run(id=ids.new_id(), org_id=org_id, progress=progress)
-        )
+        outcome = await handler(conn, job, Run(id=ids.new_id(), org_id=org_id, progress=progress))
         if isinstance(outcome, Done):
             return progress | outcome.progress
         progress = outcome.progress

@@ -104,6 +104,33 @@ async def test_an_expansion_goes_on_from_the_last_committed_page(conn: Connectio
     assert len(await make.messages_of(conn, actor.org_id, campaign.id)) == 5
 
 
+@pytest.mark.parametrize("upper_first", [False, True], ids=["the lower ends first", "the upper ends first"])
+async def test_a_large_audience_is_brought_in_by_two_jobs_and_the_last_one_closes_the_books(
+    conn: Connection, actor: Actor, upper_first: bool
+) -> None:
+    shop = await make.sender(conn, actor)
+    draft = await make.blast(
+        conn, actor, shop, [await make.group(conn, actor, await make.people(conn, actor, 9))]
+    )
+    await make.listed(conn, actor, draft, "+60123451000", "+60123451008", "+60199990000")
+    campaign = await service.launch(conn, actor, draft.id)
+    begun = await make.expand(conn, campaign, actor.org_id, steps=1, page=2, large=5)
+    job = ExpandAudience(campaign_id=campaign.id, page=2, large=5)
+    lower, upper = 0, 0
+    for is_upper in (upper_first, not upper_first):
+        shown = await service.get(conn, actor, campaign.id)
+        assert (shown.is_expanded, shown.planned) == (False, 0)
+        if is_upper:
+            upper = (await make.expand_upper_half(conn, actor.org_id))["made"]
+        else:
+            lower = (await make.go_on(conn, job, actor.org_id, begun))["made"]
+    assert len(await ledger(conn, actor.org_id, campaign)) == 10
+    assert lower + upper == 10
+    assert min(lower, upper) > 2
+    after = await service.get(conn, actor, campaign.id)
+    assert (after.is_expanded, after.planned) == (True, 10)
+
+
 async def test_who_cannot_be_reached_is_in_the_ledger_with_the_reason(conn: Connection, actor: Actor) -> None:
     shop = await make.sender(conn, actor)
     good = await make.contact(conn, actor, "+60123450001")

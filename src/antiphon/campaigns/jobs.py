@@ -1,12 +1,15 @@
 """What the worker does for campaigns: bring the audience into the ledger, and give up what a canceled one left.
 
 A step is one transaction together with its progress; a message is made once per campaign and contact, so a step that
-is repeated, or a second job for the same campaign, does no harm.
+is repeated, or a second job for the same people, does no harm. That is also why the steps need not wait for the disk:
+a crash loses the last of them together with their progress. A large audience is brought in by two jobs at once, each
+with one half; the last to end closes the books.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -16,10 +19,11 @@ from antiphon.campaigns import list_queries, queries, settling
 from antiphon.campaigns.model import RUNNING, Campaign
 from antiphon.contacts import audience as audiences
 from antiphon.contacts.audience import Audience
-from antiphon.core import failpoints
+from antiphon.core import db, failpoints
 from antiphon.core.clock import now
 from antiphon.core.db import Connection
 from antiphon.core.errors import NotFound, Problem
+from antiphon.jobs import service as jobs
 from antiphon.jobs.model import Continue, Done, Run
 from antiphon.messages import cancelation, lanes
 from antiphon.messages.enqueue import Enqueued, Plan, enqueue_page
@@ -29,6 +33,8 @@ from antiphon.templates import service as templates
 
 PAGE = 5_000
 CANCEL_PAGE = 2_000
+LARGE = 20_000
+"""From how many people on two jobs share them: below, one page or four are no work."""
 FIRST = UUID(int=0)
 
 
@@ -39,20 +45,18 @@ class ExpandAudience(Struct, frozen=True, kw_only=True):
     campaign_id: UUID
     start_at: datetime | None = None
     page: int = PAGE
-
-
-class CancelRemaining(Struct, frozen=True, kw_only=True):
-    """Settle as canceled what a canceled campaign left in the queue."""
-
-    campaign_id: UUID
+    large: int = LARGE
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """How far an expansion is. `part`: first the campaign's own list, then groups and contacts. `versions` are the
-    template's versions as they were at the start, by language, the default one first."""
+    """How far an expansion is: first the campaign's own list, then groups and contacts, each from `since` up to the
+    page that passes `until`. `versions` are the template's as they were at the start, by language, the default one
+    first."""
 
-    part: str
-    after: UUID
+    part: Literal["list", "audience", "done"]
+    after: UUID = FIRST
+    since: UUID = FIRST
+    until: UUID | None = None
     gate_id: UUID
     versions: dict[str, UUID]
     has_list: bool
@@ -62,19 +66,47 @@ class Progress(Struct, frozen=True, kw_only=True):
     skipped: int = 0
 
 
+class ExpandUpperHalf(Struct, frozen=True, kw_only=True):
+    """Write the messages of the upper half of a large audience, beside the job that writes the lower one."""
+
+    campaign_id: UUID
+    begin: Progress
+    page: int = PAGE
+
+
+class CancelRemaining(Struct, frozen=True, kw_only=True):
+    """Settle as canceled what a canceled campaign left in the queue."""
+
+    campaign_id: UUID
+
+
 async def expand_audience(conn: Connection, job: ExpandAudience, run: Run) -> Continue | Done:
     """One page of the audience into the ledger; the first step starts the campaign, the last one closes the books."""
     if not run.progress:
         return await _begin(conn, job, run)
-    progress = msgspec.convert(run.progress, Progress, strict=False)
-    campaign = await queries.hold(conn, run.org_id, job.campaign_id)
+    return await _expand(conn, job, run.org_id, msgspec.convert(run.progress, Progress))
+
+
+async def expand_upper_half(conn: Connection, job: ExpandUpperHalf, run: Run) -> Continue | Done:
+    """One page of the upper half into the ledger."""
+    progress = msgspec.convert(run.progress, Progress) if run.progress else job.begin
+    return await _expand(conn, job, run.org_id, progress)
+
+
+async def _expand(
+    conn: Connection, job: ExpandAudience | ExpandUpperHalf, org_id: UUID, progress: Progress
+) -> Continue | Done:
+    await db.execute(conn, "SET LOCAL synchronous_commit = off")
+    campaign = await queries.hold(conn, org_id, job.campaign_id)
     if campaign.status not in RUNNING:
         return Done({"stopped": campaign.status})
-    after = await _stage(conn, run.org_id, campaign, progress, job.page)
+    after = None
+    if progress.until is None or progress.after < progress.until:
+        after = await _stage(conn, org_id, campaign, progress, job.page)
     if after is None:
-        return await _next_part(conn, run.org_id, campaign, progress)
-    await _fill(conn, run.org_id, campaign, progress)
-    enqueued = await enqueue_page(conn, _plan(run.org_id, campaign, progress))
+        return await _next_part(conn, org_id, campaign, progress)
+    await _fill(conn, org_id, campaign, progress)
+    enqueued = await enqueue_page(conn, _plan(org_id, campaign, progress))
     conn.after_commit["expansion"] = _page_committed
     return Continue(msgspec.to_builtins(_further(progress, after, job.page, enqueued)))
 
@@ -102,7 +134,29 @@ async def _begin(conn: Connection, job: ExpandAudience, run: Run) -> Continue | 
             await settling.change(conn, actor, started, started.pause(now(), problem.detail))
             await lanes.close_gate(conn, run.org_id, "campaign", campaign.id, "paused")
         return Done({"stopped": problem.detail})
-    return Continue(msgspec.to_builtins(progress))
+    return Continue(msgspec.to_builtins(await _share(conn, job, run.org_id, started, progress)))
+
+
+async def _share(
+    conn: Connection, job: ExpandAudience, org_id: UUID, campaign: Campaign, progress: Progress
+) -> Progress:
+    """Give the upper half of a large audience to a second job; what is left for this one."""
+    middle = None
+    if progress.total >= job.large:
+        middle = await list_queries.middle_of_audience(conn, org_id, campaign.id, campaign.audience.groups)
+    if middle is None:
+        await queries.note_parts(conn, org_id, campaign.id, 1)
+        return progress
+    half = progress.total // 2
+    upper = msgspec.structs.replace(progress, since=middle, after=middle, total=half)
+    await jobs.enqueue(
+        conn,
+        org_id,
+        ExpandUpperHalf(campaign_id=campaign.id, begin=upper, page=job.page),
+        key=str(campaign.id),
+    )
+    await queries.note_parts(conn, org_id, campaign.id, 2)
+    return msgspec.structs.replace(progress, until=middle, total=progress.total - half)
 
 
 async def _first_progress(conn: Connection, org_id: UUID, campaign: Campaign) -> Progress:
@@ -120,7 +174,7 @@ async def _first_progress(conn: Connection, org_id: UUID, campaign: Campaign) ->
     listed = await list_queries.count_recipients(conn, org_id, campaign.id)
     counted = await audiences.count_audience(conn, org_id, campaign.audience)
     return Progress(
-        part="list" if listed else "audience", after=FIRST, gate_id=gate_id, versions=versions,
+        part="list" if listed else "audience", gate_id=gate_id, versions=versions,
         has_list=listed > 0, total=listed + counted,
     )  # fmt: skip
 
@@ -176,8 +230,10 @@ async def _next_part(
     conn: Connection, org_id: UUID, campaign: Campaign, progress: Progress
 ) -> Continue | Done:
     if progress.part == "list":
-        return Continue(msgspec.to_builtins(msgspec.structs.replace(progress, part="audience", after=FIRST)))
-    await settling.close_books(conn, org_id, campaign.id)
+        following = msgspec.structs.replace(progress, part="audience", after=progress.since)
+        return Continue(msgspec.to_builtins(following))
+    if await queries.end_part(conn, org_id, campaign.id) <= 0:
+        await settling.close_books(conn, org_id, campaign.id)
     return Done(msgspec.to_builtins(msgspec.structs.replace(progress, part="done", looked=progress.total)))
 
 

@@ -108,6 +108,23 @@ RECIPIENTS_AFTER = """
 """
 
 
+async def middle_of_audience(
+    conn: Connection, org_id: UUID, campaign_id: UUID, groups: list[UUID]
+) -> UUID | None:
+    """The contact id that has half of the list and of the groups' members up to it; None where there is nobody."""
+    return await db.value(conn, MIDDLE_OF_AUDIENCE, org_id=org_id, campaign_id=campaign_id, groups=groups)
+
+
+MIDDLE_OF_AUDIENCE = """
+    SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY everybody.contact_id)
+      FROM (SELECT m.contact_id FROM group_members m
+             WHERE m.org_id = %(org_id)s AND m.group_id = ANY (%(groups)s::uuid[])
+             UNION ALL
+            SELECT r.contact_id FROM campaign_recipients r
+             WHERE r.org_id = %(org_id)s AND r.campaign_id = %(campaign_id)s) everybody
+"""
+
+
 async def copy_from_stage(
     conn: Connection,
     org_id: UUID,

@@ -132,10 +132,10 @@ class Campaign(Struct, frozen=True, kw_only=True):
         return self._become("paused", now, reason)
 
     def resume(self, now: datetime) -> Campaign:
-        """Go on from where it stood."""
+        """Go on from where it stood. Who resumes one that has hardly begun wants it to start, however late it is."""
         if self.status != "paused":
             self._refuse("resumed", "only a paused one can")
-        return self._become("active", now)
+        return self._become("active", now, latest_start=self.latest_start if self.is_expanded else None)
 
     def cancel(self, now: datetime, reason: str = "") -> Campaign:
         """End it: what has not left will not leave."""

@@ -176,6 +176,26 @@ async def delete(conn: Connection, org_id: UUID, campaign_id: UUID) -> None:
 DELETE = "UPDATE campaigns SET deleted_at = now() WHERE org_id = %(org_id)s AND id = %(id)s"
 
 
+async def note_parts(conn: Connection, org_id: UUID, campaign_id: UUID, parts: int) -> None:
+    """How many jobs bring the audience into the ledger."""
+    await db.execute(conn, NOTE_PARTS, org_id=org_id, id=campaign_id, parts=parts)
+
+
+NOTE_PARTS = "UPDATE campaigns SET parts_left = %(parts)s WHERE org_id = %(org_id)s AND id = %(id)s"
+
+
+async def end_part(conn: Connection, org_id: UUID, campaign_id: UUID) -> int:
+    """One of these jobs has ended; returns how many go on."""
+    return await db.value(conn, END_PART, org_id=org_id, id=campaign_id)
+
+
+END_PART = """
+    UPDATE campaigns SET parts_left = parts_left - 1
+     WHERE org_id = %(org_id)s AND id = %(id)s
+    RETURNING parts_left
+"""
+
+
 async def note_expanded(conn: Connection, org_id: UUID, campaign_id: UUID) -> None:
     """The whole audience is in the ledger."""
     await db.execute(conn, NOTE_EXPANDED, org_id=org_id, id=campaign_id)

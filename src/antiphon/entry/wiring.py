@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from antiphon.campaigns.jobs import CancelRemaining, ExpandAudience, cancel_remaining, expand_audience
+from antiphon.campaigns.jobs import (
+    CancelRemaining,
+    ExpandAudience,
+    ExpandUpperHalf,
+    cancel_remaining,
+    expand_audience,
+    expand_upper_half,
+)
 from antiphon.entry import loops
 from antiphon.entry.loops import Loop, Round, repeated
 from antiphon.jobs.model import Handlers
@@ -11,6 +18,7 @@ from antiphon.organizations.jobs import TidyUp, tidy_up
 HANDLERS: Handlers = {
     TidyUp: tidy_up,
     ExpandAudience: expand_audience,
+    ExpandUpperHalf: expand_upper_half,
     CancelRemaining: cancel_remaining,
 }
 

@@ -27,6 +27,7 @@ CREATE TABLE campaigns (
     canceled_at         timestamptz,
     planned             bigint NOT NULL DEFAULT 0,
     is_expanded         boolean NOT NULL DEFAULT false,
+    parts_left          smallint NOT NULL DEFAULT 0,
     source_campaign_id  uuid,
     source_stage        text,
     tags                text[] NOT NULL DEFAULT '{}',
