@@ -10,6 +10,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
+from jsonschema import Draft202012Validator
 from msgspec import Struct
 
 from antiphon.core import db
@@ -42,8 +43,10 @@ class Operation(Struct, frozen=True):
         return self.method != "GET"
 
 
+DOCUMENT = openapi.document(web.litestar_application(None))
+
+
 def _operations() -> list[Operation]:
-    document = openapi.document(web.litestar_application(None))
     return [
         Operation(
             f"{method.upper()} {path.removeprefix(API)}",
@@ -51,7 +54,7 @@ def _operations() -> list[Operation]:
             path,
             item[method].get("x-permission"),
         )
-        for path, item in document["paths"].items()
+        for path, item in DOCUMENT["paths"].items()
         for method in openapi.METHODS
         if method in item and path not in NOT_FOR_KEYS
     ]
@@ -205,10 +208,24 @@ async def test_each_role_may_what_its_permissions_say(
     told = f"{operation.name} as {role}: {answer.status} {answer.content[:1000]!r}"
     entries = await audited(matrix, caller) - before
     assert answer.status in (200, 201, 204), told
+    _assert_as_documented(operation, answer)
     if operation.is_unsafe and not row.is_silent:
         assert entries >= 1, f"{told}: a change without an audit entry; call audit.record in its service"
     else:
         assert entries == 0, told
+
+
+def _assert_as_documented(operation: Operation, answer: Answer) -> None:
+    """A success has the shape that the document promises."""
+    promised = DOCUMENT["paths"][API + operation.name.split(" ")[1]][operation.method.lower()]["responses"]
+    content = promised[str(answer.status)].get("content", {})
+    if "application/json" in content:
+        schema = content["application/json"]["schema"] | {"components": DOCUMENT["components"]}
+        judge = cast("Any", Draft202012Validator(schema))
+        wrong = [error.message for error in judge.iter_errors(answer.json)]
+        assert not wrong, f"{operation.name} answers otherwise than openapi.json says: {wrong[:5]}"
+    else:
+        assert answer.status == 204 or answer.headers["content-type"].split(";")[0] in content
 
 
 # ---- in whose data

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
-from litestar import Request, Response, Router, get
+from litestar import MediaType, Request, Response, Router, get
 from msgspec import Struct
 
 from antiphon.core import db, metrics, migrate
@@ -66,7 +66,7 @@ async def _schema_version(database: Database) -> int:
         )
 
 
-@get("/metrics", sync_to_thread=False, **public())
+@get("/metrics", sync_to_thread=False, media_type=MediaType.TEXT, **public())
 def get_metrics() -> Response[bytes]:
     """Figures in the text format of Prometheus; no label names an organization or a person."""
     return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)

@@ -205,14 +205,14 @@ def permissions_of(scopes: Sequence[str]) -> frozenset[Permission]:
 _SCOPES = frozenset(str(permission) for permission in Permission)
 
 KEY_MARK = "ak"
-_SHOWN = 6  # letters of the secret that the prefix shows, to tell keys apart
+SHOWN = 6  # letters of the secret that the prefix shows, to tell keys apart
 
 
 def new_token(org_id: UUID) -> tuple[str, str]:
     """A key's token, `ak_<organization>_<256 random bits>`, and the prefix by which people recognize it."""
     start = f"{KEY_MARK}_{ids.short(org_id)}_"
     secret = secrets.token_urlsafe(32)
-    return start + secret, start + secret[:_SHOWN]
+    return start + secret, start + secret[:SHOWN]
 
 
 def token_organization(token: str) -> UUID | None:
