@@ -203,18 +203,13 @@ def list_all(
     from antiphon.entry.cli.tables import show as show_table
     from antiphon.messages import funnel
 
-    if status is not None and status not in get_args(Status):
-        raise typer.BadParameter(
-            f"{status!r} is none of {', '.join(get_args(Status))}", param_hint="--status"
-        )
+    known: dict[str, Status] = {word: word for word in get_args(Status)}
+    if status is not None and status not in known:
+        raise typer.BadParameter(f"{status!r} is none of {', '.join(known)}", param_hint="--status")
     wanted = service.Wanted(
-        kind="blast",
-        tag=tag,
-        stage=stage,
-        status=status,
-        since=_day(since, "--since"),
-        until=_day(until, "--until"),
-    )  # pyright: ignore[reportArgumentType] - checked above
+        kind="blast", tag=tag, stage=stage, status=known[status] if status else None,
+        since=_day(since, "--since"), until=_day(until, "--until"),
+    )  # fmt: skip
 
     async def work() -> None:
         rows: list[tuple[str, ...]] = []

@@ -148,8 +148,10 @@ async def _look_at_lanes(report: Report, found: Session) -> None:
             report.trouble(f"sender {sender.name}", f"paused: {lane.paused_reason} ({waits})",
                            f"When it should send again: antiphon sender resume {sender.name!r}")  # fmt: skip
         elif lane.blocked_until is not None and lane.blocked_until > clock.now():
-            report.trouble(f"sender {sender.name}", f"silent until {lane.blocked_until:%H:%M:%S %Z}: {lane.block_reason}",
-                           "The provider asked for it; it goes on by itself. Lower its rate if it comes again.")  # fmt: skip
+            silence = f"silent until {lane.blocked_until:%H:%M:%S %Z}: {lane.block_reason}"
+            report.trouble(
+                f"sender {sender.name}", silence, "The provider asked for it; it goes on by itself."
+            )
         else:
             report.well(f"sender {sender.name}", waits)
 

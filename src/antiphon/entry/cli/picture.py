@@ -19,6 +19,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 _STYLES = {"sent": "blue", "delivered": "cyan", "read": "green", "clicked": "green", "replied": "magenta",
            "closed": "yellow"}  # fmt: skip
 _ALWAYS = {"sent", "delivered", "read", "replied"}
+_RARE = {"clicked"}  # shown when somebody stands there: whoever replied counts as having clicked
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -32,7 +33,7 @@ class Example(msgspec.Struct, frozen=True):
 def draw(campaign: Campaign, funnel: Funnel, examples: list[Example], note: str = "") -> Text:
     """The whole picture."""
     lines = [_title(campaign), Text()]
-    lines += [_rung(rung) for rung in funnel.stages if rung.reached or rung.stage in _ALWAYS]
+    lines += [_rung(rung) for rung in funnel.stages if _is_shown(rung)]
     beside = _beside(funnel, examples)
     if beside:
         lines += [Text(), *beside]
@@ -49,6 +50,10 @@ def _title(campaign: Campaign) -> Text:
     if campaign.status_reason:
         title.append(f" ({campaign.status_reason})", style="not bold")
     return title
+
+
+def _is_shown(rung: Rung) -> bool:
+    return rung.stage in _ALWAYS or bool(rung.stuck if rung.stage in _RARE else rung.reached)
 
 
 def _rung(rung: Rung) -> Text:

@@ -146,22 +146,18 @@ async def _prepare(found: Session, providers: Simulator) -> Campaign:
 async def _watch(found: Session, providers: Simulator, campaign_id: UUID, stop: asyncio.Event) -> bool:
     """The funnel as it moves, until it says what is true at the provider; False when it does not in time."""
     clock = asyncio.get_running_loop().time
-    ends, quiet_since = clock() + LONGEST, None
+    ends, settled_by = clock() + LONGEST, None
     screen = watching.console()
-    with (
-        Live(console=screen, auto_refresh=False, transient=True) if screen.is_terminal else _Nothing() as live
-    ):
-        while clock() < ends and not stop.is_set():
-            live.update(
-                await found.do(watching.look, campaign_id, "The day plays in about half a minute."),
-                refresh=True,
-            )
-            if await _is_true(found, providers, campaign_id):
+    live = Live(console=screen, auto_refresh=False, transient=True) if screen.is_terminal else _Nothing()
+    with live:
+        while clock() < min(ends, settled_by or ends) and not stop.is_set():
+            live.update(await found.do(watching.look, campaign_id, MEANWHILE), refresh=True)
+            is_over = (
+                await found.do(campaigns.get, campaign_id)
+            ).status == "completed" and await providers.is_quiet()
+            if is_over and await _is_true(found, providers, campaign_id):
                 return True
-            if await providers.is_quiet():
-                quiet_since = quiet_since or clock()
-                if clock() - quiet_since > SETTLES_WITHIN:
-                    return False
+            settled_by = (settled_by or clock() + SETTLES_WITHIN) if is_over else None
             await asyncio.sleep(EVERY)
     return False
 
@@ -180,9 +176,7 @@ class _Nothing:
 
 
 async def _is_true(found: Session, providers: Simulator, campaign_id: UUID) -> bool:
-    """Does our funnel say exactly what the provider knows, with nothing more to come?"""
-    if (await found.do(campaigns.get, campaign_id)).status != "completed" or not await providers.is_quiet():
-        return False
+    """Does our funnel say exactly what the provider knows?"""
     async with found.database.transaction(found.actor.org_id) as conn:
         funnel = funnels.funnel_of(await funnels.read(conn, found.actor.org_id, campaign_id))
     summary = await providers.summary()
