@@ -120,7 +120,7 @@ STATUSES = """
                              WHEN 'delivered' THEN e.new_status NOT IN ('delivered', 'read')
                              WHEN 'bounced' THEN e.new_status NOT IN ('bounced', 'delivered', 'read')
                              WHEN 'sent' THEN e.new_status IN ('scheduled', 'unknown', 'skipped', 'canceled')
-                             WHEN 'failed' THEN e.new_status IN ('unknown', 'skipped', 'canceled', 'sent')
+                             WHEN 'failed' THEN e.new_status IN ('unknown', 'skipped', 'canceled')
                                                 OR (e.new_status = 'scheduled' AND e.kind <> 'resent')
                              ELSE false END
      LIMIT %(most)s

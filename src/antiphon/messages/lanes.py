@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from antiphon.core import db
+from antiphon.core.channel import Purpose
 from antiphon.core.db import Connection
 from antiphon.core.ids import new_id
 from antiphon.core.waking import wakes
@@ -23,6 +24,11 @@ TrafficClass = Literal["transactional", "bulk"]
 PRIORITIES: dict[str, int] = {"low": 1, "normal": 2, "high": 3, "urgent": 4}
 
 LEASE_SECONDS = 15.0
+
+
+def traffic_of(purpose: Purpose) -> TrafficClass:
+    """Marketing goes in the bulk class, the rest in the transactional one."""
+    return "bulk" if purpose is Purpose.MARKETING else "transactional"
 
 
 class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -142,14 +142,18 @@ def stage_of(row: Ledger, status: Status) -> str:
 def advance(row: Ledger, fact: Fact) -> tuple[Ledger, Event]:
     """The row with one more fact, and the line of history that says so.
 
-    A failure of an earlier attempt never touches a later one. A time is the earliest that was told, never before the
-    message was made nor after the fact arrived. A failure without a code does not erase one with.
+    A failure of an earlier attempt never touches a later one, and a try that came to nothing never one that was
+    accepted, whichever is told first. A time is the earliest that was told, never before the message was made nor
+    after the fact arrived. A failure without a code does not erase one with.
     """
     stale = fact.attempt_no is not None and fact.attempt_no < row.attempt_no
     if fact.kind in DECISIONS and not stale:
         return _decide(row, fact)
-    if fact.kind not in _TIMES or (stale and fact.kind in ("failed", "bounced")):
+    is_vain = fact.kind == "failed" and fact.source == "dispatch" and row.sent_at is not None
+    if fact.kind not in _TIMES or is_vain or (stale and fact.kind in ("failed", "bounced")):
         return row, Event(fact=fact, old_status=row.status, new_status=row.status, anomaly=False)
+    if fact.kind == "sent" and fact.source == "dispatch" and row.reason in VAIN:
+        row = msgspec.structs.replace(row, failed_at=None, code=None, detail=None)
     field = _TIMES[fact.kind]
     told = max(row.created_at, min(fact.provider_at or fact.at, fact.at))
     known: datetime | None = getattr(row, field)
@@ -167,10 +171,14 @@ def advance(row: Ledger, fact: Fact) -> tuple[Ledger, Event]:
     return new, Event(fact=fact, old_status=row.status, new_status=status, anomaly=anomaly)
 
 
+VAIN = frozenset({"rejected", "given_up", "template"})
+"""Reasons of a try that came to nothing: another try's acceptance outdoes it."""
+
 # What is decided about a message, not learned of it: from which statuses, to which.
 DECISIONS: dict[str, tuple[frozenset[Status], Status]] = {
     "unknown": (frozenset({"scheduled"}), "unknown"),
     "held": (frozenset({"scheduled", "unknown"}), "unknown"),
+    "not_sent": (frozenset({"unknown"}), "scheduled"),
     "resent": (frozenset({"unknown", "failed"}), "scheduled"),
     "canceled": (frozenset({"scheduled", "unknown"}), "canceled"),
     "skipped": (frozenset({"scheduled"}), "skipped"),
@@ -232,7 +240,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     after: After
     fact: Literal["sent", "failed", "unknown", ""] = ""
     reason: str = ""
-    due_at: datetime | None = None
+    due_at: datetime | None = None  # None: it keeps its place in the line
     counts_retry: bool = False
 
 
@@ -249,6 +257,9 @@ def unknown_policy(purpose: str, *, is_once: bool, resends: int) -> Literal["hol
         return "hold"
     return "resend"
 
+
+PROVEN: frozenset[str] = frozenset({"sent", "delivered", "read", "bounced", "failed"})
+"""Statuses that a fact proves: whatever a call said, there is nothing left to send."""
 
 SETTLED_STAGES: frozenset[str] = frozenset(
     {"sent", "delivered", "read", "clicked", "replied", "closed", "failed", "bounced", "canceled", "skipped"}

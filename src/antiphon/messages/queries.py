@@ -253,24 +253,40 @@ MOVE_DUE = """
 """
 
 
-async def take_unsure(conn: Connection, org_id: UUID, message_id: UUID) -> tuple[int, UUID] | None:
-    """A doubtful or held message goes back to the queue as a new series; returns its new attempt's number and lane."""
-    found = await db.tuples(conn, TAKE_UNSURE, org_id=org_id, id=message_id)
-    return (found[0][0], found[0][1]) if found else None
+class Retaken(msgspec.Struct, frozen=True):
+    """A message that waits again. Its gate may be gone with the campaign that has ended meanwhile."""
+
+    attempt_no: int
+    lane_id: UUID
+    has_gate: bool
+
+
+async def take_unsure(conn: Connection, org_id: UUID, message_id: UUID) -> Retaken | None:
+    """A doubtful or held message goes back to the queue as a new series, under a new key."""
+    return await db.find(conn, Retaken, TAKE_UNSURE, org_id=org_id, id=message_id)
 
 
 TAKE_UNSURE = """
-    UPDATE outbox
-       SET state = 0, due_at = now(), wait_reason = 'resend', resends = resends + 1, retries = 0, crashes = 0,
-           first_try = attempt_no + 1
-     WHERE org_id = %(org_id)s AND message_id = %(id)s AND state IN (2, 3)
-    RETURNING attempt_no + 1, lane_id
+    UPDATE outbox o
+       SET state = 0, due_at = now(), wait_reason = 'resend', resends = o.resends + 1, retries = 0, crashes = 0,
+           first_try = o.attempt_no + 1
+     WHERE o.org_id = %(org_id)s AND o.message_id = %(id)s AND o.state IN (2, 3)
+    RETURNING o.attempt_no + 1 AS attempt_no, o.lane_id,
+              EXISTS (SELECT FROM gates g WHERE g.org_id = %(org_id)s AND g.id = o.gate_id) AS has_gate
 """
 
 
-async def drop_unsure(conn: Connection, org_id: UUID, message_id: UUID) -> bool:
-    """A person has decided about a doubt: it leaves the queue."""
-    return await db.execute(conn, DROP_UNSURE, org_id=org_id, id=message_id) == 1
+async def move_gate(conn: Connection, org_id: UUID, message_id: UUID, gate_id: UUID) -> None:
+    """Let a message wait behind another gate."""
+    await db.execute(conn, MOVE_GATE, org_id=org_id, id=message_id, gate_id=gate_id)
 
 
-DROP_UNSURE = "DELETE FROM outbox WHERE org_id = %(org_id)s AND message_id = %(id)s AND state IN (2, 3)"
+MOVE_GATE = "UPDATE outbox SET gate_id = %(gate_id)s WHERE org_id = %(org_id)s AND message_id = %(id)s"
+
+
+async def leave_queue(conn: Connection, org_id: UUID, message_id: UUID) -> None:
+    """A settled message has nothing left to do. One on the wire stays until its call has ended."""
+    await db.execute(conn, LEAVE_QUEUE, org_id=org_id, id=message_id)
+
+
+LEAVE_QUEUE = "DELETE FROM outbox WHERE org_id = %(org_id)s AND message_id = %(id)s AND state <> 1"

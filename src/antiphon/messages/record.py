@@ -9,7 +9,7 @@ undo is at least never silent.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 from uuid import UUID
 
 import msgspec
@@ -20,7 +20,7 @@ from antiphon.messages import ledger
 from antiphon.messages.claim import Claimed
 from antiphon.messages.lanes import Owned
 from antiphon.messages.ledger import Locked
-from antiphon.messages.model import RETRIES, Fact, Settlement, backoff
+from antiphon.messages.model import PROVEN, RETRIES, Fact, Settlement, backoff
 from antiphon.providers.contract import (
     Accepted,
     AccountFault,
@@ -33,9 +33,6 @@ from antiphon.providers.contract import (
 
 NOT_BEGUN = "not_begun"
 """The code of a call that was claimed and never begun: it counts no retry."""
-
-PROVEN = frozenset({"sent", "delivered", "read", "bounced", "failed"})
-"""Statuses that a fact proves: whatever the call said, there is nothing left to send."""
 
 
 class TemplateFault(msgspec.Struct, frozen=True, kw_only=True, tag="template"):
@@ -70,12 +67,12 @@ def settlement(told: Told, *, doubt_after: timedelta) -> Settlement:
         case Rejected():
             return Settlement(after="gone", fact="failed", reason="rejected")
         case Throttled(after=after):
-            wait = (after or timedelta(seconds=30)) if outcome.scope == "contact" else timedelta()
-            return Settlement(after="again", reason="throttled", due_at=at + wait)
+            wait = at + (after or timedelta(seconds=30)) if outcome.scope == "contact" else None
+            return Settlement(after="again", reason="throttled", due_at=wait)
         case AccountFault():
-            return Settlement(after="again", reason="account", due_at=at)
+            return Settlement(after="again", reason="account")
         case NotSent(code="not_begun"):
-            return Settlement(after="again", reason="released", due_at=at)
+            return Settlement(after="again", reason="released")
         case NotSent(after=after) if told.claimed.retries < RETRIES:
             wait = max(backoff(told.claimed.retries), after or timedelta())
             return Settlement(after="again", reason="not_sent", due_at=at + wait, counts_retry=True)
@@ -175,24 +172,49 @@ SELECT t.message_id FROM told t WHERE NOT EXISTS (SELECT FROM moved m WHERE m.id
 async def record_any(
     conn: Connection, lane: Owned, tolds: list[Told], poll: PollPlan | None, doubt_after: timedelta
 ) -> list[UUID]:
-    """Outcomes of every kind, the long way."""
-    locked = await ledger.lock(conn, lane.org_id, (t.claimed.message_id for t in tolds))
+    """Outcomes of every kind, the long way: ledger rows are locked before queue rows, as everywhere."""
+    ids = [t.claimed.message_id for t in tolds]
+    locked = await ledger.lock(conn, lane.org_id, ids)
+    found = await db.tuples(conn, LOCK_QUEUE, org_id=lane.org_id, ids=ids)
+    stands = {id_: Place(state, attempt_no) for id_, state, attempt_no in found}
     outcomes = [(told, settlement(told, doubt_after=doubt_after)) for told in tolds]
-    moved = ledger.settle(locked, [f for t, s in outcomes if (f := _fact(t, s)) is not None])
-    proven = {m.after.id for m in moved if m.after.status in PROVEN}
-    proven |= {id_ for id_, held in locked.items() if held.row.status in PROVEN}
+    facts = [_fact(t, s, locked, stands.get(t.claimed.message_id)) for t, s in outcomes]
+    moved = ledger.settle(locked, [fact for fact in facts if fact is not None])
+    proven = {id_ for id_, held in locked.items() if held.row.status in PROVEN}
+    proven |= {m.after.id for m in moved if m.after.status in PROVEN}
+    steps = [_step(t, s, stands.get(t.claimed.message_id), proven) for t, s in outcomes]
     doubled = await db.tuples(
         conn, RECORD,
         org_id=lane.org_id, account_id=lane.account_id, lane_id=lane.id,
         attempts=db.json([_attempt(t) for t in tolds]),
-        queue=db.json([_queue(t, s, proven) for t, s in outcomes]),
+        queue=db.json([step for step in steps if isinstance(step, dict)]),
+        gone=[t.claimed.message_id for (t, _), step in zip(outcomes, steps, strict=True) if step == "gone"],
         poll_first=poll.first_after if poll else None,
         poll_limit=poll.limit if poll else None,
-        low=tolds[0].claimed.message_id, high=tolds[-1].claimed.message_id,
+        low=ids[0], high=ids[-1],
         suspects=[t.claimed.message_id for t in tolds if _tried_before(locked, t)],
     )  # fmt: skip
     await ledger.write(conn, lane.org_id, moved)
     return [row[0] for row in doubled]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a message's queue row stands while this transaction holds it."""
+
+    state: int
+    attempt_no: int
+
+    def is_of(self, told: Told) -> bool:
+        """Is this outcome's attempt the current one, and on the wire, in doubt or held?"""
+        return self.attempt_no == told.claimed.attempt_no and self.state > 0
+
+
+LOCK_QUEUE = """
+    SELECT message_id, state, attempt_no FROM outbox
+     WHERE org_id = %(org_id)s AND message_id = ANY(%(ids)s)
+     ORDER BY message_id
+       FOR UPDATE
+"""
 
 
 def _tried_before(locked: dict[UUID, Locked], told: Told) -> bool:
@@ -203,19 +225,28 @@ def _tried_before(locked: dict[UUID, Locked], told: Told) -> bool:
     )
 
 
-def _fact(told: Told, settled: Settlement) -> Fact | None:
-    if not settled.fact:
-        return None
+def _fact(told: Told, settled: Settlement, locked: dict[UUID, Locked], place: Place | None) -> Fact | None:
+    """What the ledger learns of an outcome. A doubt or its end is only about the current attempt; a hand-over or a
+    refusal is a fact whenever it comes."""
     outcome, claimed = told.outcome, told.claimed
+    is_current = place is not None and place.is_of(told)
+    kind, reason = settled.fact, settled.reason
+    if settled.after == "again":
+        held = locked.get(claimed.message_id)
+        if held is None or held.row.status != "unknown" or not is_current:
+            return None
+        kind, reason = "not_sent", ""
+    if kind == "unknown" and not is_current:
+        return None
     return Fact(
         message_id=claimed.message_id,
-        kind=settled.fact,
-        key=f"{settled.fact}:{claimed.attempt_no}",
+        kind=kind,
+        key=f"{kind}:{claimed.attempt_no}",
         at=told.at,
         source="dispatch",
         attempt_no=claimed.attempt_no,
         provider_message_id=outcome.provider_message_id if isinstance(outcome, Accepted) else None,
-        reason=settled.reason,
+        reason=reason,
         code=None if isinstance(outcome, Accepted | TemplateFault) else outcome.code,
         detail=None if isinstance(outcome, Accepted) else outcome.reason,
         payload=None if isinstance(outcome, TemplateFault) else outcome.payload or None,
@@ -235,16 +266,25 @@ def _attempt(told: Told) -> dict[str, Any]:
     }
 
 
-def _queue(told: Told, settled: Settlement, proven: set[UUID]) -> dict[str, Any]:
-    """What becomes of the queue row, if this attempt is still the current one."""
-    after = "gone" if told.claimed.message_id in proven else settled.after
+def _step(
+    told: Told, settled: Settlement, place: Place | None, proven: set[UUID]
+) -> Literal["gone"] | dict[str, Any] | None:
+    """What becomes of the queue row: it goes, it moves, or (None) it is not this outcome's to move."""
+    claimed = told.claimed
+    if place is None or (place.state == 1 and not place.is_of(told)):
+        return None  # another attempt is on the wire: its own outcome decides
+    if claimed.message_id in proven:
+        return "gone"
+    if not place.is_of(told) or (settled.after == "doubt" and place.state != 1):
+        return None
+    if settled.after == "gone":
+        return "gone"
     return {
-        "message_id": told.claimed.message_id,
-        "attempt_no": told.claimed.attempt_no,
-        "state": {"gone": None, "again": 0, "doubt": 2}[after],
+        "message_id": claimed.message_id,
+        "state": 0 if settled.after == "again" else 2,
         "due_at": settled.due_at,
         "reason": settled.reason,
-        "retries": told.claimed.retries + settled.counts_retry,
+        "retries": claimed.retries + settled.counts_retry,
     }
 
 
@@ -271,23 +311,17 @@ WITH told AS MATERIALIZED (
            at + %(poll_limit)s::interval
       FROM told WHERE provider_message_id IS NOT NULL AND %(poll_first)s::interval IS NOT NULL
         ON CONFLICT DO NOTHING
+), gone AS (
+    DELETE FROM outbox o WHERE o.org_id = %(org_id)s AND o.message_id = ANY(%(gone)s::uuid[])
 ), queue AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(queue)s) AS q (
-        message_id uuid, attempt_no int, state smallint, due_at timestamptz, reason text, retries smallint)
-), gone AS (
-    DELETE FROM outbox o USING queue q
-     WHERE o.org_id = %(org_id)s
-       AND o.message_id = ANY (ARRAY(SELECT x.message_id FROM queue x WHERE x.state IS NULL))
-       AND o.message_id = q.message_id AND q.state IS NULL
-       AND (o.attempt_no = q.attempt_no OR EXISTS (
-            SELECT FROM told t WHERE t.message_id = q.message_id AND t.outcome = 'accepted' AND o.state <> 1))
+        message_id uuid, state smallint, due_at timestamptz, reason text, retries smallint)
 ), kept AS (
-    UPDATE outbox o SET state = q.state, due_at = q.due_at, wait_reason = q.reason, retries = q.retries
+    UPDATE outbox o
+       SET state = q.state, due_at = coalesce(q.due_at, o.order_at), wait_reason = q.reason, retries = q.retries
       FROM queue q
-     WHERE o.org_id = %(org_id)s
-       AND o.message_id = ANY (ARRAY(SELECT x.message_id FROM queue x WHERE x.state IS NOT NULL))
-       AND o.message_id = q.message_id AND q.state IS NOT NULL
-       AND o.attempt_no = q.attempt_no AND o.state IN (1, 2)
+     WHERE o.org_id = %(org_id)s AND o.message_id = ANY (ARRAY(SELECT x.message_id FROM queue x))
+       AND o.message_id = q.message_id
 ), twice AS (
     INSERT INTO message_events (org_id, message_id, key, kind, source, attempt_no)
     SELECT %(org_id)s, t.message_id, 'doubled:' || t.attempt_no, 'doubled', 'dispatch', t.attempt_no

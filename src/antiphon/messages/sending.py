@@ -132,7 +132,7 @@ async def _find_senders(
         except Problem as problem:
             errors.append(FieldError(_at(i, "sender"), problem.detail, m.sender))
             continue
-        sender, traffic = known.senders[m.sender], traffic_of(m.purpose)
+        sender, traffic = known.senders[m.sender], lanes.traffic_of(m.purpose)
         if (sender.id, traffic) not in known.gates:
             known.gates[sender.id, traffic] = await lanes.default_gate(conn, actor.org_id, sender.id, traffic)
 
@@ -154,11 +154,6 @@ async def _find_versions(
 
 def _language(known: _Known, m: OutgoingMessage) -> str | None:
     return m.language or known.people[known.senders[m.sender].channel, _name(m)].language
-
-
-def traffic_of(purpose: Purpose) -> lanes.TrafficClass:
-    """Marketing goes in the bulk class, the rest in the transactional one."""
-    return "bulk" if purpose is Purpose.MARKETING else "transactional"
 
 
 async def _find_people(
@@ -200,7 +195,7 @@ def _plan(
             errors.append(FieldError(_at(i, "variables"), str(error)))
     return NewMessage(
         id=new_id(), channel=sender.channel, purpose=m.purpose, origin="api", caused_by=actor.label,
-        lane_id=sender.id, gate_id=known.gates[sender.id, traffic_of(m.purpose)], contact_id=person.contact_id,
+        lane_id=sender.id, gate_id=known.gates[sender.id, lanes.traffic_of(m.purpose)], contact_id=person.contact_id,
         address=person.address,
         due_at=at if m.scheduled_for is None else moment(m.scheduled_for, _at(i, "scheduled_for")),
         template_version_id=version.id if version else None, language=m.language or person.language,

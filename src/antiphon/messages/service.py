@@ -7,14 +7,15 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from antiphon.core.channel import Purpose
 from antiphon.core.clock import now
 from antiphon.core.db import Connection
 from antiphon.core.errors import Conflict, Invalid, NotFound
 from antiphon.core.ids import new_id
 from antiphon.core.paging import Page, cut, decode_cursor
 from antiphon.messages import ledger, queries
-from antiphon.messages.lanes import wake_after_commit
-from antiphon.messages.model import Fact, expand_aliases
+from antiphon.messages.lanes import default_gate, traffic_of, wake_after_commit
+from antiphon.messages.model import PROVEN, Fact, expand_aliases
 from antiphon.messages.queries import Filter, Message
 from antiphon.organizations import audit
 from antiphon.organizations.model import Actor
@@ -88,7 +89,8 @@ async def mark(conn: Connection, actor: Actor, message_id: UUID, what: Mark, rea
     moved = await ledger.learn(conn, actor.org_id, [fact])
     if not moved:
         raise NotFound("message", message_id)
-    await queries.drop_unsure(conn, actor.org_id, message_id)
+    if moved[0].after.status in PROVEN:
+        await queries.leave_queue(conn, actor.org_id, message_id)
     await audit.record(conn, actor, f"message.{what}", message_id, reason=reason)
     return await queries.get(conn, actor.org_id, message_id)
 
@@ -99,12 +101,15 @@ async def resend(conn: Connection, actor: Actor, message_id: UUID) -> Message:
     taken = await queries.take_unsure(conn, actor.org_id, message_id)
     if taken is None:
         raise Conflict("not_in_doubt", f"this message is {message.status}; only one in doubt can be resent")
-    attempt_no, lane_id = taken
+    if not taken.has_gate:
+        traffic = traffic_of(Purpose(message.purpose))
+        gate_id = await default_gate(conn, actor.org_id, taken.lane_id, traffic)
+        await queries.move_gate(conn, actor.org_id, message_id, gate_id)
     fact = Fact(
-        message_id=message_id, kind="resent", key=f"resent:{attempt_no}", at=now(), source="manual",
-        attempt_no=attempt_no, detail=f"ordered by {actor.label}",
+        message_id=message_id, kind="resent", key=f"resent:{taken.attempt_no}", at=now(), source="manual",
+        attempt_no=taken.attempt_no, detail=f"ordered by {actor.label}",
     )  # fmt: skip
     await ledger.learn(conn, actor.org_id, [fact])
-    wake_after_commit(conn, actor.org_id, lane_id, now())
+    wake_after_commit(conn, actor.org_id, taken.lane_id, now())
     await audit.record(conn, actor, "message.resent", message_id)
     return await queries.get(conn, actor.org_id, message_id)
