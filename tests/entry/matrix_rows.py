@@ -434,23 +434,6 @@ def _campaign_rows(path: str) -> dict[str, Row]:
     async def recipient(world: World) -> Call:
         return Call((await draft(world),), {"recipients": [{"to": world.phone()}]})
 
-    async def reached(world: World) -> str:
-        """A campaign whose one message was sent."""
-        campaign = await launched(world)
-        async with world.database.transaction(world.org_id) as conn:
-            found = await campaign_service.get(conn, Actor.operator(world.org_id), UUID(campaign))
-            await campaigns.expand(conn, found, world.org_id)
-            for message in await campaigns.messages_of(conn, world.org_id, found.id):
-                await campaigns.learn(conn, world.org_id, message, "sent")
-        return campaign
-
-    async def sold(world: World) -> Call:
-        campaign = await reached(world)
-        found = await world.client.get(f"{API}{path}/{campaign}/recipients")
-        return Call(
-            (campaign,), {"message_id": found.json["items"][0]["message_id"], "reason": f"{CANARY} sold"}
-        )
-
     one = f"{path}/{{campaign_id}}"
     return {
         f"GET {path}": plain(),
@@ -469,6 +452,31 @@ def _campaign_rows(path: str) -> dict[str, Row]:
         f"GET {one}/recipients": on(draft),
         f"GET {one}/recipients.csv": on(draft),
         f"GET {one}/funnel": on(draft),
+    }
+
+
+def _later_campaign_rows(path: str) -> dict[str, Row]:
+    """The routes that need a campaign of which something was sent."""
+
+    async def reached(world: World) -> str:
+        """A campaign whose one message was sent."""
+        campaign = await world.launched(path)
+        async with world.database.transaction(world.org_id) as conn:
+            found = await campaign_service.get(conn, Actor.operator(world.org_id), UUID(campaign))
+            await campaigns.expand(conn, found, world.org_id)
+            for message in await campaigns.messages_of(conn, world.org_id, found.id):
+                await campaigns.learn(conn, world.org_id, message, "sent")
+        return campaign
+
+    async def sold(world: World) -> Call:
+        campaign = await reached(world)
+        found = await world.client.get(f"{API}{path}/{campaign}/recipients")
+        return Call(
+            (campaign,), {"message_id": found.json["items"][0]["message_id"], "reason": f"{CANARY} sold"}
+        )
+
+    one = f"{path}/{{campaign_id}}"
+    return {
         f"POST {one}/follow-up": on(reached, {"stage": "sent", "text": f"{CANARY} again"}),
         f"POST {one}/close": Row(sold),
     }
@@ -481,6 +489,8 @@ async def _blast(world: World) -> str:
 CAMPAIGNS: dict[str, Row] = {
     **_campaign_rows("/campaigns"),
     **_campaign_rows("/blasts"),
+    **_later_campaign_rows("/campaigns"),
+    **_later_campaign_rows("/blasts"),
     "POST /blasts/{campaign_id}/send": on(_blast, {}),
     "GET /insights/funnel": plain(),
 }

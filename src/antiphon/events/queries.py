@@ -129,7 +129,7 @@ async def add_subscription(
         conn,
         """
         INSERT INTO event_subscriptions (org_id, consumer, name, valid_until)
-        SELECT %(org_id)s, %(consumer)s, name, now() + %(lasts)s
+        SELECT %(org_id)s, %(consumer)s, name, now() + %(lasts)s::interval
           FROM unnest(%(names)s::text[]) AS name
             ON CONFLICT (org_id, consumer, name)
             DO UPDATE SET valid_until = greatest(event_subscriptions.valid_until, excluded.valid_until)
@@ -175,7 +175,7 @@ async def forget_old(conn: Connection, org_id: UUID, kept: timedelta, limit: int
         DELETE FROM events
          WHERE org_id = %(org_id)s AND seq IN (
                SELECT seq FROM events
-                WHERE org_id = %(org_id)s AND at < now() - %(kept)s
+                WHERE org_id = %(org_id)s AND at < now() - %(kept)s::interval
                 ORDER BY seq
                 LIMIT %(limit)s)
         """,

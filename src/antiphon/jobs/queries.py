@@ -82,7 +82,7 @@ async def lease(conn: Connection, org_id: UUID, job_id: UUID, owner: UUID, lasts
         Leased,
         """
         UPDATE jobs
-           SET status = 'running', owner = %(owner)s, lease_until = now() + %(lasts)s
+           SET status = 'running', owner = %(owner)s, lease_until = now() + %(lasts)s::interval
          WHERE org_id = %(org_id)s AND id = (
                SELECT id FROM jobs
                 WHERE org_id = %(org_id)s AND id = %(id)s
@@ -120,7 +120,7 @@ async def keep_going(
     await db.execute(
         conn,
         """
-        UPDATE jobs SET progress = %(progress)s, lease_until = now() + %(lasts)s, failures = 0
+        UPDATE jobs SET progress = %(progress)s, lease_until = now() + %(lasts)s::interval, failures = 0
          WHERE org_id = %(org_id)s AND id = %(id)s
         """,
         org_id=org_id,
@@ -190,7 +190,7 @@ async def note_failure(
             """
             UPDATE jobs
                SET failures = %(failures)s, last_error = %(error)s, status = 'waiting', owner = NULL,
-                   lease_until = NULL, run_at = now() + %(wait)s
+                   lease_until = NULL, run_at = now() + %(wait)s::interval
              WHERE org_id = %(org_id)s AND id = %(id)s AND owner = %(owner)s AND status = 'running'
             """,
             org_id=job.org_id,
@@ -291,7 +291,7 @@ async def forget_finished(conn: Connection, org_id: UUID, kept: timedelta, limit
         DELETE FROM jobs
          WHERE org_id = %(org_id)s AND id IN (
                SELECT id FROM jobs
-                WHERE org_id = %(org_id)s AND finished_at < now() - %(kept)s
+                WHERE org_id = %(org_id)s AND finished_at < now() - %(kept)s::interval
                 LIMIT %(limit)s)
         """,
         org_id=org_id,
