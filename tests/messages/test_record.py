@@ -54,7 +54,7 @@ async def _rows(database: Database, org_id: UUID, message_id: UUID) -> dict[str,
     async with database.transaction(org_id) as conn:
         found: dict[str, Any] = {}
         for name, statement in statements.items():
-            cursor = await conn.execute(statement, {"o": org_id, "m": message_id})
+            cursor = await conn.execute(statement.encode(), {"o": org_id, "m": message_id})
             found[name] = await cursor.fetchall()
     return found
 

@@ -24,7 +24,7 @@ from antiphon.events import pump
 from antiphon.jobs import runner
 from antiphon.jobs.model import Handlers
 from antiphon.messages import dispatch, funnel, lanes
-from antiphon.messages.dispatch import Worker
+from antiphon.messages.lane_run import Worker
 from antiphon.receiving import upkeep
 
 log = logging.get(__name__)

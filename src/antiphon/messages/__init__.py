@@ -21,7 +21,9 @@ The walk of one message out:
     record     closes the attempt, moves the outbox row and the ledger, frees the slot
     receipts   webhook and polling, one function: `receipts.apply`
 
-Files: `model` (pure: statuses, facts, what an outcome means) · `enqueue` · `lanes` (lanes and gates) · `pace` (pure: how
-many may leave now) · `claim` · `record` · `ledger` (the one statement that moves ledger rows) · `recovery` (dead owners,
-doubts) · `dispatch` (the loop) · `receipts` · `polling` · `inbound` · `funnel` · `explain` · `queries` · `service` · `api`.
+Files: `model` (pure: statuses, facts) · `enqueue` · `lanes` (lanes and gates) · `pace` (pure: how many may leave now) ·
+`claim` · `record` (outcomes) · `ledger` (the one statement that moves ledger rows) · `recovery` (dead owners, doubts) ·
+`dispatch` (finds lanes) · `lane_run` (serves one) · `breaker` · `rendering` · `consequences` · `withdrawal` ·
+`receipts` · `polling` · `inbound` · `funnel` · `explain` · `doctor` · `queries` · `sending` and `service` (the verbs) ·
+`lane_service` · `cancelation` · `api` and `lanes_api`.
 """

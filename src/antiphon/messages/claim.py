@@ -207,15 +207,17 @@ WITH open_gates AS MATERIALIZED (
      GROUP BY s.campaign_id, s.channel, s.day, d.stage, CASE d.stage WHEN 'skipped' THEN s.reason ELSE '' END
         ON CONFLICT DO NOTHING
 ), spent AS (
-    UPDATE gates g SET tokens = least(greatest(1, g.rate * 0.1), g.tokens + g.rate * extract(epoch FROM %(now)s - g.tokens_at))
-                              - used.n, tokens_at = %(now)s
+    UPDATE gates g
+       SET tokens_at = %(now)s,
+           tokens = least(greatest(1, g.rate * 0.1), g.tokens + g.rate * extract(epoch FROM %(now)s - g.tokens_at))
+                    - used.n
       FROM (SELECT gate_id, count(*) AS n FROM judged WHERE verdict = '' GROUP BY gate_id) used
      WHERE g.org_id = %(org_id)s AND g.id = used.gate_id AND g.rate IS NOT NULL
 ), paid AS (
     UPDATE lanes l SET tokens = %(tokens)s - used.n, tokens_at = %(now)s, lease_until = %(lease_until)s,
-                       day = (%(now)s AT TIME ZONE 'UTC')::date,
-                       day_count = used.n + CASE WHEN l.day = (%(now)s AT TIME ZONE 'UTC')::date THEN l.day_count ELSE 0 END
-      FROM (SELECT count(*)::int AS n FROM judged WHERE verdict = '') used
+                       day = today.day, day_count = used.n + CASE WHEN l.day = today.day THEN l.day_count ELSE 0 END
+      FROM (SELECT count(*)::int AS n FROM judged WHERE verdict = '') used,
+           (SELECT (%(now)s::timestamptz AT TIME ZONE 'UTC')::date AS day) today
      WHERE l.org_id = %(org_id)s AND l.id = %(lane_id)s
 )
 SELECT j.message_id, j.attempt_no + 1, j.message_id || ':' || j.first_try, j.channel, j.purpose, j.address, j.retries,

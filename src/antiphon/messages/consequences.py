@@ -1,4 +1,5 @@
-"""What follows from outcomes and receipts beyond the message itself: a blocked lane, a paused sender, a suppressed address."""
+"""What follows from outcomes and receipts beyond the message itself: a blocked lane, a paused sender, an address that
+must not be used any more."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ READ = """
     SELECT stage, reason, sum(n)::bigint
       FROM (SELECT stage, reason, n FROM funnel_counts WHERE org_id = %(org_id)s AND campaign_id = %(campaign_id)s
             UNION ALL
-            SELECT stage, reason, n FROM funnel_deltas WHERE org_id = %(org_id)s AND campaign_id = %(campaign_id)s) both_of
+            SELECT stage, reason, n FROM funnel_deltas WHERE org_id = %(org_id)s AND campaign_id = %(campaign_id)s) n
      GROUP BY stage, reason
     HAVING sum(n) <> 0
      ORDER BY stage, reason

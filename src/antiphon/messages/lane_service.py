@@ -77,7 +77,8 @@ async def delete_sender(conn: Connection, actor: Actor, sender_id: UUID) -> None
 
 
 LEFT = """
-    SELECT count(*) FROM (SELECT FROM outbox WHERE org_id = %(org_id)s AND lane_id = %(id)s AND state < 3 LIMIT 100000) waiting
+    SELECT count(*)
+      FROM (SELECT FROM outbox WHERE org_id = %(org_id)s AND lane_id = %(id)s AND state < 3 LIMIT 100000) AS waiting
 """
 
 
@@ -94,8 +95,11 @@ VIEW = """
            coalesce(o.held, 0) AS held, l.blocked_until, l.block_reason, l.paused_reason,
            nullif(l.next_due_at, 'infinity') AS next_due_at
       FROM lanes l
-      LEFT JOIN (SELECT lane_id, count(*) FILTER (WHERE state = 0) AS waiting, count(*) FILTER (WHERE state = 1) AS open,
+      LEFT JOIN (SELECT lane_id,
+                        count(*) FILTER (WHERE state = 0) AS waiting, count(*) FILTER (WHERE state = 1) AS open,
                         count(*) FILTER (WHERE state = 2) AS in_doubt, count(*) FILTER (WHERE state = 3) AS held
-                   FROM outbox WHERE org_id = %(org_id)s AND lane_id = %(id)s GROUP BY lane_id) o ON o.lane_id = l.id
+                   FROM outbox
+                  WHERE org_id = %(org_id)s AND lane_id = %(id)s
+                  GROUP BY lane_id) o ON o.lane_id = l.id
      WHERE l.org_id = %(org_id)s AND l.id = %(id)s
 """

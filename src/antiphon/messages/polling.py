@@ -70,7 +70,7 @@ async def poll_once(database: Database, lane: Owned, asked: Asked, http: Http, m
 
 
 async def take_due(conn: Connection, lane: Owned, polling: Polling) -> list[Due]:
-    """The oldest late messages, each put off to its next question before it is asked (a crash asks later, not twice)."""
+    """The oldest late messages, each put off to its next question before it is asked: a crash asks later, not twice."""
     every = {rule.status: rule.every for rule in polling.rules}
     slowest = max(every.values(), default=timedelta(minutes=1))
     return await db.rows(
@@ -94,8 +94,8 @@ WITH late AS MATERIALIZED (
 )
 UPDATE polls p
    SET tries = p.tries + 1,
-       due_at = %(now)s + least(power(1.3, p.tries), 60) * CASE late.status WHEN 'delivered' THEN %(delivered)s::interval
-                                                                            ELSE %(sent)s::interval END
+       due_at = %(now)s + least(power(1.3, p.tries), 60)
+                          * CASE late.status WHEN 'delivered' THEN %(delivered)s::interval ELSE %(sent)s::interval END
   FROM late
  WHERE p.org_id = %(org_id)s AND p.message_id = late.message_id AND p.stop_at > %(now)s
 RETURNING p.message_id, p.provider_message_id, late.status, late.tries

@@ -126,7 +126,8 @@ async def record_accepted(
 
 ACCEPTED: LiteralString = """
 WITH told AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset(%(rows)s) AS t (message_id uuid, name text, reason text, detail jsonb, at timestamptz)
+    SELECT * FROM jsonb_to_recordset(%(rows)s) AS t (
+        message_id uuid, name text, reason text, detail jsonb, at timestamptz)
 ), closed AS (
     UPDATE attempts a SET outcome = 'accepted', reason = t.reason, provider_message_id = t.name, finished_at = t.at
       FROM told t
@@ -144,7 +145,8 @@ WITH told AS MATERIALIZED (
         ON CONFLICT DO NOTHING
 ), moved AS (
     UPDATE messages m
-       SET status = 'sent', stage = 'sent', attempt_no = 1, provider_message_id = t.name, sent_at = greatest(t.at, m.created_at)
+       SET status = 'sent', stage = 'sent', attempt_no = 1, provider_message_id = t.name,
+           sent_at = greatest(t.at, m.created_at)
       FROM told t
      WHERE m.org_id = %(org_id)s AND m.id BETWEEN %(low)s AND %(high)s
        AND m.id = ANY (ARRAY(SELECT x.message_id FROM told x))

@@ -6,6 +6,7 @@ Pure but for `Versions.load`, which fetches the immutable template versions that
 from __future__ import annotations
 
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from antiphon.core.channel import Channel, Purpose
 from antiphon.core.db import Connection
@@ -58,9 +59,9 @@ class Versions:
         return self._quoted.get(message_id) if message_id else None
 
 
-def outbound(claimed: Claimed, sender: Sender, versions: Versions, public_url: str) -> Outbound:
-    """All that the adapter may need; raises Failed."""
-    said = say(claimed, versions)
+def outbound(claimed: Claimed, sender: Sender, versions: Versions, zone: ZoneInfo) -> Outbound:
+    """All that the adapter may need; times are written in `zone`. Raises Failed."""
+    said = say(claimed, versions, zone)
     return Outbound(
         message_id=claimed.message_id,
         key=claimed.key,
@@ -78,16 +79,17 @@ def outbound(claimed: Claimed, sender: Sender, versions: Versions, public_url: s
     )
 
 
-def say(claimed: Claimed, versions: Versions) -> Rendered:
+def say(claimed: Claimed, versions: Versions, zone: ZoneInfo) -> Rendered:
     """What the message says: its own words, or its template's."""
     if claimed.template_version_id is None:
-        return Rendered(claimed.subject, claimed.text, claimed.html)
+        subject = " ".join(claimed.subject.split()) if claimed.subject else claimed.subject
+        return Rendered(subject, claimed.text, claimed.html)
     try:
         return render(
             versions.get(claimed.template_version_id),
             claimed.variables or {},
             claimed.language,
-            at=claimed.claimed_at,
+            at=claimed.claimed_at.astimezone(zone),
         )
     except RenderError as error:
         raise Failed(str(error)) from None

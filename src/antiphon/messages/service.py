@@ -43,8 +43,8 @@ def statuses(words: list[str] | None) -> list[str] | None:
         return None
     meant, strange = expand_aliases(words)
     if strange:
-        raise Invalid.field("status", "is not a status; use scheduled, sending, sent, delivered, read, failed, bounced, "
-                            "unknown, canceled, skipped or received", strange[0])  # fmt: skip
+        known = ", ".join(("sending", *STATUSES))
+        raise Invalid.field("status", f"is not a status; use one of {known}", strange[0])
     return meant
 
 
