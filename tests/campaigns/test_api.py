@@ -69,7 +69,7 @@ class Shop:
         """A blast that is launched and wholly in the ledger."""
         made = await self.blast(count, **more)
         path = f"{BLASTS}/{made['id']}"
-        answer = await self.client.post(f"{path}/send", {})
+        answer = await self.client.post(f"{path}/send")
         assert (answer.status, answer.json["status"]) == (200, "active")
 
         async def expanded() -> bool:

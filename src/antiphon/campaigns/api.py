@@ -146,16 +146,18 @@ def _moment(given: datetime | int | None, name: str) -> datetime | None:
 
 @post("/{campaign_id:uuid}/launch", **requires(Permission.CAMPAIGNS_LAUNCH), status_code=200,
       dto=StrictBody[Launch], return_dto=None)  # fmt: skip
-async def launch_campaign(unit: Unit, kind: OfKind, campaign_id: UUID, data: Launch) -> Campaign:
+async def launch_campaign(
+    unit: Unit, kind: OfKind, campaign_id: UUID, data: Launch | None = None
+) -> Campaign:
     """Start it, now or at a time. The audience is counted when it starts."""
-    return await _launch(unit, kind, campaign_id, data)
+    return await _launch(unit, kind, campaign_id, data or Launch())
 
 
 @post("/{campaign_id:uuid}/send", **requires(Permission.CAMPAIGNS_LAUNCH), status_code=200,
       dto=StrictBody[Launch], return_dto=None)  # fmt: skip
-async def send_blast(unit: Unit, kind: OfKind, campaign_id: UUID, data: Launch) -> Campaign:
+async def send_blast(unit: Unit, kind: OfKind, campaign_id: UUID, data: Launch | None = None) -> Campaign:
     """Send it, now or at a time: the blast document's word for launch."""
-    return await _launch(unit, kind, campaign_id, data)
+    return await _launch(unit, kind, campaign_id, data or Launch())
 
 
 @post("/{campaign_id:uuid}/schedule", **requires(Permission.CAMPAIGNS_LAUNCH), status_code=200,
@@ -173,9 +175,9 @@ async def unschedule_campaign(unit: Unit, kind: OfKind, campaign_id: UUID) -> Ca
 
 @post("/{campaign_id:uuid}/pause", **requires(Permission.CAMPAIGNS_WRITE), status_code=200,
       dto=StrictBody[Reason], return_dto=None)  # fmt: skip
-async def pause_campaign(unit: Unit, kind: OfKind, campaign_id: UUID, data: Reason) -> Campaign:
+async def pause_campaign(unit: Unit, kind: OfKind, campaign_id: UUID, data: Reason | None = None) -> Campaign:
     """Hold back at once what has not left yet."""
-    return await unit.write(_of(kind, service.pause), campaign_id, data.reason)
+    return await unit.write(_of(kind, service.pause), campaign_id, data.reason if data else "")
 
 
 @post("/{campaign_id:uuid}/resume", **requires(Permission.CAMPAIGNS_LAUNCH), status_code=200)
@@ -186,9 +188,11 @@ async def resume_campaign(unit: Unit, kind: OfKind, campaign_id: UUID) -> Campai
 
 @post("/{campaign_id:uuid}/cancel", **requires(Permission.CAMPAIGNS_LAUNCH), status_code=200,
       dto=StrictBody[Reason], return_dto=None)  # fmt: skip
-async def cancel_campaign(unit: Unit, kind: OfKind, campaign_id: UUID, data: Reason) -> Campaign:
+async def cancel_campaign(
+    unit: Unit, kind: OfKind, campaign_id: UUID, data: Reason | None = None
+) -> Campaign:
     """End it: what waits is settled as canceled."""
-    return await unit.write(_of(kind, service.cancel), campaign_id, data.reason)
+    return await unit.write(_of(kind, service.cancel), campaign_id, data.reason if data else "")
 
 
 # ---- recipients ----------------------------------------------------------------------------------

@@ -245,7 +245,7 @@ JUDGE_AUDIENCE = """
          UNION
         SELECT r.contact_id FROM campaign_recipients r
          WHERE r.org_id = %(org_id)s AND r.campaign_id = %(campaign_id)s
-    ), people AS (
+    ), people AS MATERIALIZED (
         SELECT c.id, c.is_active,
                (SELECT a.value FROM addresses a
                  WHERE a.org_id = %(org_id)s AND a.contact_id = c.id AND a.kind = %(kind)s AND a.deleted_at IS NULL
