@@ -114,10 +114,10 @@ VIEW: LiteralString = """
     SELECT m.id, m.direction, m.channel, m.purpose, m.origin, m.caused_by,
            CASE WHEN o.state = 1 AND m.status = 'scheduled' THEN 'sending' ELSE m.status END AS status, m.stage,
            m.reason, m.code, m.detail, m.sender_id, m.contact_id, m.address, m.template_version_id, m.language,
-           m.variables, m.campaign_id, m.reply_to_id, m.is_once, m.is_automatic, m.provider_message_id, m.attempt_no, m.segments,
-           m.cost, m.currency, coalesce(o.due_at, m.scheduled_for) AS scheduled_for, m.expires_at, m.created_at,
-           m.sent_at, m.delivered_at, m.read_at, m.clicked_at, m.replied_at, m.closed_at, m.failed_at, m.bounced_at,
-           m.skipped_at, m.canceled_at, m.received_at, c.subject, c.text, c.html, c.media, c.metadata
+           m.variables, m.campaign_id, m.reply_to_id, m.is_once, m.is_automatic, m.provider_message_id, m.attempt_no,
+           m.segments, m.cost, m.currency, coalesce(o.due_at, m.scheduled_for) AS scheduled_for, m.expires_at,
+           m.created_at, m.sent_at, m.delivered_at, m.read_at, m.clicked_at, m.replied_at, m.closed_at, m.failed_at,
+           m.bounced_at, m.skipped_at, m.canceled_at, m.received_at, c.subject, c.text, c.html, c.media, c.metadata
       FROM messages m
       LEFT JOIN message_contents c ON c.org_id = %(org_id)s AND c.message_id = m.id
       LEFT JOIN outbox o ON o.org_id = %(org_id)s AND o.message_id = m.id

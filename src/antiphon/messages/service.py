@@ -15,8 +15,9 @@ from antiphon.core.ids import new_id
 from antiphon.core.paging import Page, cut, decode_cursor
 from antiphon.messages import ledger, queries
 from antiphon.messages.lanes import default_gate, traffic_of, wake_after_commit
-from antiphon.messages.model import PROVEN, Fact, expand_aliases
+from antiphon.messages.model import PROVEN, STATUSES, Fact, expand_aliases
 from antiphon.messages.queries import Filter, Message
+from antiphon.messages.reading import with_texts
 from antiphon.organizations import audit
 from antiphon.organizations.model import Actor
 
@@ -25,7 +26,8 @@ Mark = Literal["replied", "closed", "failed", "delivered"]
 
 async def get(conn: Connection, actor: Actor, message_id: UUID) -> Message:
     """One message; raises NotFound."""
-    return await queries.get(conn, actor.org_id, message_id)
+    [message] = await with_texts(conn, actor.org_id, [await queries.get(conn, actor.org_id, message_id)])
+    return message
 
 
 async def page(
@@ -34,7 +36,8 @@ async def page(
     """Messages, newest first."""
     before = decode_cursor(cursor, UUID)[0] if cursor else None
     found = await queries.page(conn, actor.org_id, wanted, before, limit + 1)
-    return cut(found, limit, lambda m: (m.id,))
+    shown = cut(found, limit, lambda m: (m.id,))
+    return Page(await with_texts(conn, actor.org_id, shown.items), shown.next)
 
 
 def statuses(words: list[str] | None) -> list[str] | None:
