@@ -34,7 +34,13 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ready."""
+        self.is_open = True
         self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more comes; what was sent counts as unanswered."""
+        self.is_open = False
+        self._answered.set()
 
     def send(self, request: bytes, due: float) -> None:
         """Send it now, or after those that wait."""
@@ -94,6 +100,8 @@ async def run(port: int, count: int, rate: float, requests: list[bytes]) -> dict
     while len(seconds) < len(requests):
         answered.clear()
         await answered.wait()
+        if not all(connection.is_open for connection in connections):
+            raise ConnectionError(f"the server closed connections after {len(seconds)} answers")
         await asyncio.sleep(0.002)
     took = time.perf_counter() - started
     seconds.sort()

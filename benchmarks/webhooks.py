@@ -26,18 +26,19 @@ from uuid import UUID
 import msgspec
 import uvloop
 
-from antiphon.core import ids
+from antiphon.core import ids, logging
+from antiphon.core.crypto import Vault
 from antiphon.core.db import Database
 from antiphon.core.settings import Settings
-from antiphon.entry import server
+from antiphon.entry import server, web
 from antiphon.messages import lane_service
 from antiphon.organizations import service as organizations
 from antiphon.organizations.model import Actor
 from antiphon.senders import service as senders
 from antiphon.senders.model import NewAccount, NewSender
-from benchmarks.stage import FOLDER, VAULT, Figure, Stage
+from benchmarks.stage import FOLDER, Figure, Stage
 
-KEY = "a key for measurements, that is long enough to be one"  # the stage's vault's
+KEY = "a key for measurements that is long enough to be one"
 APP_SECRET = "app-secret"
 NUMBER = "5550001"
 CONNECTIONS = 64
@@ -78,15 +79,15 @@ async def measure(stage: Stage, quick: bool) -> list[Figure]:
 
 async def _account(stage: Stage) -> tuple[UUID, UUID, UUID, str]:
     org_id = ids.new_id()
-    actor = Actor.operator(org_id)
+    actor, vault = Actor.operator(org_id), Vault([KEY])
     credentials = {"access_token": "t", "app_secret": APP_SECRET, "verify_token": "v"}
     async with Database.connect(stage.urls.app, size=1) as app, app.transaction(org_id) as conn:
         await organizations.create(conn, org_id, "Bench", timezone="UTC", country="MY", language="en")
         new = NewAccount(provider="meta_whatsapp", name="bench", credentials=credentials)
-        account = await senders.add_account(conn, actor, VAULT, new)
+        account = await senders.add_account(conn, actor, vault, new)
         added = NewSender(account_id=account.id, channel="whatsapp", address=NUMBER)
         sender = await lane_service.add_sender(conn, actor, added)
-        webhook = await senders.get_webhook(conn, actor, VAULT, account.id, "http://127.0.0.1")
+        webhook = await senders.get_webhook(conn, actor, vault, account.id, "http://127.0.0.1")
     return org_id, sender.id, account.id, urlsplit(webhook.url).path
 
 
@@ -163,18 +164,20 @@ async def _serving(stage: Stage, *kind: str) -> AsyncIterator[int]:
     try:
         yield int(await process.stdout.readline())
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
         await process.wait()
 
 
 async def serve(url: str, is_bare: bool) -> None:
     """Serve until terminated; prints the port."""
-    sock = server.listen("127.0.0.1", 0)
-    print(sock.getsockname()[1], flush=True)
+    logging.setup("warning", "console")
     settings = Settings(secret_key=KEY, data_dir=Path())
     stop = asyncio.Event()
     async with server.services(settings, url) as services:
-        app: Any = Bare(services.database) if is_bare else server.web.application(services)
+        app: Any = Bare(services.database) if is_bare else web.application(services)
+        sock = server.listen("127.0.0.1", 0)
+        print(sock.getsockname()[1], flush=True)
         await server.serve(app, sock, stop)
 
 
@@ -203,7 +206,7 @@ class Bare:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.waiting: deque[tuple[str, str, asyncio.Future[None]]] = deque()
-        self.committers = 0
+        self.committers: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request."""
@@ -219,9 +222,10 @@ class Bare:
         status = msgspec.json.decode(body)["entry"][0]["changes"][0]["value"]["statuses"][0]
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.append((status["id"], status["status"], committed))
-        if self.committers < 2:
-            self.committers += 1
-            self.task = asyncio.create_task(self.commit())
+        if len(self.committers) < 2:
+            task = asyncio.create_task(self.commit())
+            self.committers.add(task)
+            task.add_done_callback(self.committers.discard)
         await committed
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
@@ -237,7 +241,6 @@ class Bare:
                     await conn.execute(BARE_MOVE, {"ids": names, "statuses": words})
             for _, _, committed in batch:
                 committed.set_result(None)
-        self.committers -= 1
 
 
 if __name__ == "__main__":
