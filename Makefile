@@ -34,6 +34,7 @@ check: $(VENV)/dev.stamp ## format, lint, types, floors, locks, generated files
 	$(BIN)/lint-imports
 	@if grep -Hn '://' locks/*.txt; then echo "A lock names a host. Run make lock."; exit 1; fi
 	$(BIN)/python -m antiphon.entry.openapi --check
+	$(BIN)/python -m antiphon.entry.documents --check
 
 fmt: $(VENV)/dev.stamp ## format, and fix what can be fixed
 	$(BIN)/ruff format .
@@ -42,8 +43,9 @@ fmt: $(VENV)/dev.stamp ## format, and fix what can be fixed
 bench: $(VENV)/dev.stamp ## the figures, each beside its ceiling (QUICK=1 leaves out what takes long)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
-openapi: $(VENV)/dev.stamp ## write openapi.json anew from the routes
+openapi: $(VENV)/dev.stamp ## write openapi.json and the generated pages anew
 	$(BIN)/python -m antiphon.entry.openapi
+	$(BIN)/python -m antiphon.entry.documents
 
 lock: $(VENV)/dev.stamp ## renew locks/ from pyproject.toml
 	$(LOCK) --upgrade --extra install -o locks/run.txt

@@ -64,7 +64,8 @@ def _locked(row: tuple[Any, ...]) -> Locked:
 LOCK = """
     SELECT m.id, m.status, m.stage, m.reason, m.code, m.detail, m.created_at, m.attempt_no, m.provider_message_id,
            m.sent_at, m.delivered_at, m.read_at, m.clicked_at, m.replied_at, m.closed_at, m.failed_at, m.bounced_at,
-           m.campaign_id, m.sender_id, m.channel, m.day, m.address, m.contact_id, o.state, o.attempt_no
+           m.skipped_at, m.canceled_at, m.campaign_id, m.sender_id, m.channel, m.day, m.address, m.contact_id,
+           o.state, o.attempt_no
       FROM messages m LEFT JOIN outbox o ON o.org_id = %(org_id)s AND o.message_id = m.id
      WHERE m.org_id = %(org_id)s AND m.id BETWEEN %(low)s AND %(high)s AND m.id = ANY(%(ids)s)
        AND m.direction = 'out'
@@ -133,13 +134,15 @@ WITH changed AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(rows)s) AS r (
         id uuid, status text, stage text, reason text, code text, detail text, attempt_no int, provider_message_id text,
         sent_at timestamptz, delivered_at timestamptz, read_at timestamptz, clicked_at timestamptz,
-        replied_at timestamptz, closed_at timestamptz, failed_at timestamptz, bounced_at timestamptz)
+        replied_at timestamptz, closed_at timestamptz, failed_at timestamptz, bounced_at timestamptz,
+        skipped_at timestamptz, canceled_at timestamptz)
 ), moved AS (
     UPDATE messages m
        SET status = r.status, stage = r.stage, reason = r.reason, code = r.code, detail = r.detail,
            attempt_no = r.attempt_no, provider_message_id = r.provider_message_id, sent_at = r.sent_at,
            delivered_at = r.delivered_at, read_at = r.read_at, clicked_at = r.clicked_at, replied_at = r.replied_at,
-           closed_at = r.closed_at, failed_at = r.failed_at, bounced_at = r.bounced_at
+           closed_at = r.closed_at, failed_at = r.failed_at, bounced_at = r.bounced_at,
+           skipped_at = r.skipped_at, canceled_at = r.canceled_at
       FROM changed r
      WHERE m.org_id = %(org_id)s AND m.id BETWEEN %(low)s AND %(high)s
        AND m.id = ANY (ARRAY(SELECT x.id FROM changed x)) AND m.id = r.id

@@ -85,6 +85,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     closed_at: datetime | None = None
     failed_at: datetime | None = None
     bounced_at: datetime | None = None
+    skipped_at: datetime | None = None
+    canceled_at: datetime | None = None
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +196,8 @@ def _decide(row: Ledger, fact: Fact) -> tuple[Ledger, Event]:
     new = msgspec.structs.replace(row, status=status, stage=status, reason=fact.reason, attempt_no=attempt_no)
     if fact.kind == "resent":
         new = msgspec.structs.replace(new, failed_at=None, code=None, detail=None)
+    if fact.kind in ("skipped", "canceled"):
+        new = msgspec.structs.replace(new, **{f"{fact.kind}_at": fact.at})
     return new, Event(fact=fact, old_status=row.status, new_status=status, anomaly=False)
 
 

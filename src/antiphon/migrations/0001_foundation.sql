@@ -1,15 +1,23 @@
 -- The floor under every table: ids, tenant tables, organizations, people who sign in, keys, audit, jobs, events.
 
--- UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits. PostgreSQL 15 to 17 have none.
-CREATE FUNCTION uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
-    SELECT encode(
-        set_bit(set_bit(
-            overlay(uuid_send(gen_random_uuid())
-                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
-                    FROM 1 FOR 6),
-            52, 1), 53, 1),
-        'hex')::uuid
-$$;
+-- UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits. PostgreSQL 18 has one of its own.
+DO $make$
+BEGIN
+    IF current_setting('server_version_num')::int >= 180000 THEN
+        CREATE FUNCTION uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS 'SELECT uuidv7()';
+    ELSE
+        CREATE FUNCTION uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+            SELECT encode(
+                set_bit(set_bit(
+                    overlay(uuid_send(gen_random_uuid())
+                            PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                            FROM 1 FOR 6),
+                    52, 1), 53, 1),
+                'hex')::uuid
+        $$;
+    END IF;
+END
+$make$;
 
 -- The least UUIDv7 of an instant: the bound of a month's partition.
 CREATE FUNCTION uuid7_from(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
