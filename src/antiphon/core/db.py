@@ -117,24 +117,39 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _transaction(self, begin: str, first: First | None = None) -> AsyncIterator[Connection]:
-        async with self.pool.connection() as conn:
-            conn.after_commit.clear()
-            token = in_transaction.set(True)
+        conn = await self._begun(cast(LiteralString, begin), first)
+        token = in_transaction.set(True)
+        try:
             try:
-                try:
-                    await _begin(conn, cast(LiteralString, begin), first)
-                    yield conn
-                except BaseException:
-                    await _roll_back(conn)
-                    raise
-                await conn.execute("COMMIT", prepare=False)
-            finally:
-                in_transaction.reset(token)
-                conn.used_at = clock.boottime()
+                yield conn
+            except BaseException:
+                await _roll_back(conn)
+                raise
+            await conn.execute("COMMIT", prepare=False)
+            conn.used_at = clock.boottime()
             callbacks = list(conn.after_commit.values())
+        finally:
+            in_transaction.reset(token)
             conn.after_commit.clear()
+            await self.pool.putconn(conn)
         for callback in callbacks:
             await callback()
+
+    async def _begun(self, begin: LiteralString, first: First | None) -> Connection:
+        """A connection on which a transaction has begun. One that died since it was last used is replaced unnoticed."""
+        while True:
+            conn = await self.pool.getconn()
+            was_trusted = conn.used_at > 0
+            try:
+                await _begin(conn, begin, first)
+                return conn
+            except BaseException as error:
+                is_lost = isinstance(error, psycopg.OperationalError) and conn.closed
+                conn.used_at = 0.0
+                await _roll_back(conn)
+                await self.pool.putconn(conn)
+                if not (is_lost and was_trusted):
+                    raise
 
 
 async def _begin(conn: Connection, begin: LiteralString, first: First | None) -> None:
@@ -153,6 +168,7 @@ async def _begin(conn: Connection, begin: LiteralString, first: First | None) ->
 async def _check(conn: Connection) -> None:
     """Before a connection is given out: one that answered a moment ago is not asked again whether it lives."""
     if clock.boottime() - conn.used_at > TRUSTED_FOR:
+        conn.used_at = 0.0
         await AsyncConnectionPool.check_connection(conn)
 
 

@@ -158,9 +158,9 @@ class RequestUnit:
         async with self._used(), self.services.database.transaction(self.actor.org_id) as conn:
             await idempotency.begin(conn, self.actor.org_id, self._known.unchecked_id, call)
             result = await fn(conn, self.actor, *args, **kwargs)
-            kept = result.without_secret() if isinstance(result, idempotency.HasSecret) else result
             status = self._request.route_handler.status_code
-            answer = idempotency.Answer(status, b"" if status == 204 else encode_json(kept))
+            kept = b"" if status == 204 else encode_json(idempotency.without_secret(result))
+            answer = idempotency.Answer(status, kept)
             await idempotency.finish(conn, self.actor.org_id, call, answer)
         return result
 
