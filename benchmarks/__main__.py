@@ -7,6 +7,8 @@ import asyncio
 import importlib
 import os
 import platform
+import sys
+import traceback
 
 import psutil
 import uvloop
@@ -15,21 +17,33 @@ from antiphon.core import heap
 from benchmarks import stage
 from benchmarks.stage import Figure
 
-NAMES = ("dispatch",)
+NAMES = (
+    "audience", "dispatch", "webhooks", "api", "funnel", "imports", "neighbours", "crash", "start",
+)  # fmt: skip
+HEAD = "| what | asked | measured | ceiling | ratio |\n|---|---|---|---|---|"
 
 
-async def run(names: list[str], quick: bool) -> list[Figure]:
-    """Every benchmark on a stage of its own, so that none measures what another left."""
-    figures: list[Figure] = []
+async def run(names: list[str], quick: bool) -> int:
+    """Every benchmark on a stage of its own, so that none measures what another left; returns how many failed."""
+    failed = 0
     for name in names:
-        module = importlib.import_module(f"benchmarks.{name}")
-        heap.settle()  # as server and worker do
-        async with stage.build() as built:
-            found = await module.measure(built, quick)
-        for figure in found:
+        try:
+            figures = await _measure(name, quick)
+        except Exception as error:
+            failed += 1
+            traceback.print_exc()
+            told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            figures = [Figure(what=name, asked="", measured=f"not measured: {told}")]
+        for figure in figures:
             print(line(figure), flush=True)
-        figures += found
-    return figures
+    return failed
+
+
+async def _measure(name: str, quick: bool) -> list[Figure]:
+    module = importlib.import_module(f"benchmarks.{name}")
+    heap.settle()  # as server and worker do
+    async with stage.build() as built:
+        return await module.measure(built, quick)
 
 
 def line(figure: Figure) -> str:
@@ -46,9 +60,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and rows")
     options = parser.parse_args()
     memory = psutil.virtual_memory().total / 2**30
-    print(f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}\n")
-    print("| what | asked | measured | ceiling | ratio |\n|---|---|---|---|---|")
-    uvloop.run(run(options.names or list(NAMES), options.quick))
+    load = psutil.getloadavg()[0]
+    print(
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, load {load:.1f} before\n"
+    )
+    print(HEAD, flush=True)
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with runner:
+        failed = runner.run(run(options.names or list(NAMES), options.quick))
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -26,8 +27,9 @@ from antiphon.organizations.model import Actor
 from antiphon.senders import service as senders
 from antiphon.senders.model import NewAccount, NewSender, Sender
 
-VAULT = Vault(["a key for measurements, that is long enough to be one"])
-FOLDER = Path(tempfile.gettempdir()) / "antiphon-bench"
+KEY = "a key for measurements, that is long enough to be one"
+VAULT = Vault([KEY])
+FOLDER = Path(tempfile.gettempdir()) / f"antiphon-bench-{os.getpid()}"
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,17 +83,19 @@ async def build() -> AsyncIterator[Stage]:
 
 
 async def organization(
-    stage: Stage, app: Database, *, rate: float = 1e5, in_flight: int = 128
+    stage: Stage, app: Database, *, rate: float = 1e5, in_flight: int = 128, is_logged: bool = False
 ) -> tuple[UUID, Sender]:
-    """An organization whose sender is the keyed provider on the simulator's bare path."""
+    """An organization whose sender is the keyed provider on the simulator's bare path; `is_logged`: on the real one,
+    which writes down what it receives before it answers."""
     org_id = ids.new_id()
     actor = Actor.operator(org_id)
+    base = stage.simulator["url" if is_logged else "fast_url"]
     async with app.transaction(org_id) as conn:
         await organizations.create(conn, org_id, "Bench", timezone="UTC", country="DE", language="en")
         account = await senders.add_account(
             conn, actor, VAULT,
             NewAccount(provider="keyed", name="fast", credentials={
-                "base_url": f"{stage.simulator['fast_url']}/keyed", "signing_secret": "bench"}),
+                "base_url": f"{base}/keyed", "signing_secret": "bench"}),
         )  # fmt: skip
         sender = await lane_service.add_sender(
             conn, actor,
