@@ -22,6 +22,8 @@ CREATE_AUDIENCE_PAGE: LiteralString = """
         template_version_id uuid, text text
     ) ON COMMIT DELETE ROWS
 """
+# An organization that the statistics do not know yet seems to have one row, and its custom plans are bad accordingly.
+PLAN_FOR_ANYBODY: LiteralString = "SET LOCAL plan_cache_mode = force_generic_plan"
 
 
 class Audience(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +53,7 @@ async def stage_audience(
     those that it has; `template_version_id` and `text` are a campaign's to fill. Up to `limit` people are looked at;
     excluded and deleted ones leave gaps, so a page may be short or empty. The end is None, never an empty page.
     """
+    await db.execute(conn, PLAN_FOR_ANYBODY)
     await db.execute(conn, CREATE_AUDIENCE_PAGE)
     await db.execute(conn, "DELETE FROM audience_page")
     found = await db.tuples(

@@ -273,14 +273,15 @@ def split_name(name: str) -> tuple[str | None, str | None]:
     words = name.replace(",", " ").split()
     if len(words) < 2:
         return (words[0] if words else None), None
-    start = next((i for i, word in enumerate(words[1:], 1) if word in _PARTICLES), len(words) - 1)
+    start = next((i for i, word in enumerate(words[1:], 1) if word.lower() in _PARTICLES), len(words) - 1)
     return " ".join(words[:start]), " ".join(words[start:])
 
 
-_PARTICLES = frozenset(
-    {"von", "van", "de", "da", "del", "della", "di", "zu", "bin", "binti", "al", "le", "la", "ter"}
-)
-_LETTERS = str.maketrans(
+_PARTICLES = frozenset({
+    "von", "van", "de", "da", "del", "della", "di", "zu", "bin", "binti", "a/l", "a/p", "al", "le", "la", "ter",
+})  # fmt: skip
+_MARKS = [*range(0x300, 0x1100), *range(0x1AB0, 0x1B00), *range(0x1DC0, 0x1E00), *range(0x20D0, 0x2100)]
+_BARE = {mark: None for mark in _MARKS if unicodedata.combining(chr(mark))} | str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ħ": "h", "ı": "i", "ŋ": "n"}
 )
 
@@ -289,8 +290,7 @@ def fold(text: str) -> str:
     """Lower case without accents: how texts are compared in a search. `Łukasz Müller` is `lukasz muller`."""
     if text.isascii():
         return text.lower()
-    apart = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(letter for letter in apart if not unicodedata.combining(letter)).translate(_LETTERS)
+    return unicodedata.normalize("NFKD", text.casefold()).translate(_BARE)
 
 
 def search_text(names: Iterable[str | None], values: Iterable[str]) -> str:

@@ -193,6 +193,22 @@ async def save(conn: Connection, org_id: UUID, contacts: Sequence[Contact]) -> N
     )
 
 
+async def reindex(conn: Connection, org_id: UUID, contact_ids: Sequence[UUID]) -> None:
+    """Write anew what a search looks through, after names or addresses changed."""
+    contacts = await get_many(conn, org_id, contact_ids)
+    await db.execute(
+        conn,
+        """
+        UPDATE contacts c SET search_text = x.search_text
+          FROM unnest(%(ids)s::uuid[], %(texts)s::text[]) AS x (id, search_text)
+         WHERE c.org_id = %(org_id)s AND c.id = x.id AND c.search_text <> x.search_text
+        """,
+        org_id=org_id,
+        ids=[contact.id for contact in contacts],
+        texts=[_searchable(contact)["search_text"] for contact in contacts],
+    )
+
+
 async def set_deleted(conn: Connection, org_id: UUID, contact_ids: Sequence[UUID], at: datetime) -> None:
     """Delete softly: contacts, and their addresses with the same instant, by which a restore knows them."""
     await db.execute(
