@@ -30,6 +30,7 @@ def up(
         from antiphon.entry.demo import household
 
         _end(running.run(lambda stop: household.run(settings, stop)))
+        return
 
     async def told(site: Site) -> None:
         _tell_address(site)
