@@ -39,7 +39,8 @@ class Verbs(TyperGroup):
         for name, command in known.items():
             formatter.write(f"  {name:<{wide}}{command.get_short_help_str(WIDTH - wide - 2)}\n")
             if command.epilog:
-                formatter.write(f"  {'':<{wide}}$ {command.epilog.splitlines()[0]}\n")
+                first, _, more = command.epilog.partition(" \\\n")
+                formatter.write(f"  {'':<{wide}}$ {first}{' …' if more else ''}\n")
 
     def format_epilog(self, ctx: typer.Context, formatter: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A group's example is for the list above it."""

@@ -61,7 +61,11 @@ verb(key, "antiphon key revoke 0191d2c4-…", "revoke")(organizations.revoke_key
 app.add_typer(key, name="key")
 
 sender = group("Senders: numbers and addresses to send from.", "antiphon sender add Shop --provider wsapme …")
-verb(sender, "antiphon sender add Shop --provider wsapme --address 5511 -c token=-", "add")(senders.add)
+verb(
+    sender,
+    "antiphon sender add Shop --provider wsapme \\\n    --address 60123456789 --credential token=-",
+    "add",
+)(senders.add)
 verb(sender, "antiphon sender list", "list")(senders.list_all)
 verb(sender, "antiphon sender pause Shop", "pause")(senders.pause)
 verb(sender, "antiphon sender resume Shop", "resume")(senders.resume)
@@ -93,9 +97,11 @@ app.add_typer(contact_group, name="group")
 blast = group(
     "Blasts: one message to many, and its funnel.", "antiphon blast send --tag Raya --to @guests.csv …"
 )
-verb(blast, "antiphon blast send --tag Raya --template Invite --to @guests.csv --sender Shop", "send")(
-    blasts.send
-)
+verb(
+    blast,
+    "antiphon blast send --tag Raya --to @guests.csv \\\n    --template Invite --sender Shop --rate 20/s",
+    "send",
+)(blasts.send)
 verb(blast, "antiphon blast show last --watch", "show")(blasts.show)
 verb(blast, "antiphon blast list --tag Raya --since 2027-03-01", "list")(blasts.list_all)
 verb(blast, "antiphon blast pause last", "pause")(blasts.pause)

@@ -128,7 +128,7 @@ async def _prepare(found: Session, providers: Simulator) -> Campaign:
     done = await importing.import_quietly(
         found, scene.guests(), group=scene.GROUP, consent=scene.CONSENT, mapping=scene.COLUMNS
     )
-    telling.say_import(done, await importing.refused(found, done.id))
+    telling.say_import(done, await importing.refused(found, done.id, 100))
     template = await scene.make_template(found)
     shown = await found.do(preview.show, template.id, preview.PreviewWanted())
     sender = await scene.make_sender(found, providers)

@@ -47,14 +47,15 @@ def _say(label: str, text: str) -> None:
 
 def say_import(done: Import, refused: list[LineError]) -> None:
     """How the file went in."""
-    known = done.updated + done.unchanged
-    _say("File", f"{done.file_name}: {done.rows_read} people read, {done.created} new contacts, "
-                 f"{done.rejected} lines refused:")  # fmt: skip
-    for error in refused:
+    bad = [error for error in refused if error.code != "duplicate"]
+    twice = [error for error in refused if error.code == "duplicate"]
+    _say("File", f"{done.file_name}: {done.rows_read} lines read, {done.created} new contacts")
+    typer.echo(f"{'':<{LABEL}}{len(bad)} lines with no number that could be called:")
+    for error in bad:
         text = f"line {error.line}: {error.reason}"
         typer.echo(f"{'':<{LABEL}}  {textwrap.shorten(text, WIDTH - LABEL - 2, placeholder=' …')}")
-    if known:
-        _say("", f"{known} lines name somebody again")
+    if twice:
+        typer.echo(f"{'':<{LABEL}}{len(twice)} lines name somebody again; the first one counts")
 
 
 def say_road(sender: Sender, text: str) -> None:
