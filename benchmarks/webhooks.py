@@ -49,7 +49,7 @@ async def measure(stage: Stage, quick: bool) -> list[Figure]:
     """Medians of alternating runs, then the percentile at a steady thousand a second."""
     count, rounds = (15_000, 3) if quick else (40_000, 5)
     org_id, sender_id, account_id, path = await _account(stage)
-    bare, whole = [], []
+    bare, whole = list[dict[str, Any]](), list[dict[str, Any]]()
     stage.sql(BARE_TABLES)
     async with _serving(stage, "bare") as bare_port, _serving(stage) as port:
         for _ in range(rounds):
@@ -114,7 +114,9 @@ def _check(stage: Stage, org_id: UUID, count: int) -> None:
         SELECT (SELECT count(*) FROM messages WHERE org_id = '{org_id}' AND status <> 'delivered'),
                (SELECT count(*) FROM parked_receipts WHERE org_id = '{org_id}')
     """)
-    assert (left, parked) == (0, 0), f"of {count} messages {left} were not delivered, {parked} receipts parked"
+    assert (left, parked) == (0, 0), (
+        f"of {count} messages {left} were not delivered, {parked} receipts parked"
+    )
 
 
 def _request(path: str, name: str) -> bytes:
@@ -134,7 +136,8 @@ def _request(path: str, name: str) -> bytes:
     signature = hmac.new(APP_SECRET.encode(), body, hashlib.sha256).hexdigest()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: facebookexternalua\r\nAccept: */*\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nX-Hub-Signature-256: sha256={signature}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"X-Hub-Signature-256: sha256={signature}\r\n\r\n"
     )
     return head.encode() + body
 

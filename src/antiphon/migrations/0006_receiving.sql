@@ -1,8 +1,9 @@
 -- Provider webhooks as they came, kept 30 days: what was said, and what became of it. unreadable: entries that nobody
--- acts on; unmatched: about a sender that is not the account's; parked: about a message that is not known (yet).
+-- acts on; unmatched: about a sender that is not the account's; parked: about a message that is not known (yet). Like the
+-- ledger's history it has no foreign key: one would cost more than the row.
 
 CREATE TABLE provider_events (
-    org_id      uuid NOT NULL REFERENCES organizations (id),
+    org_id      uuid NOT NULL,
     id          uuid NOT NULL,
     account_id  uuid NOT NULL,
     at          timestamptz NOT NULL DEFAULT now(),
@@ -16,5 +17,4 @@ CREATE TABLE provider_events (
     note        text,
     PRIMARY KEY (org_id, id)
 );
-CREATE INDEX provider_events_account ON provider_events (org_id, account_id, id);
 SELECT make_tenant_table('provider_events', 'SELECT, INSERT, DELETE');

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import cache, lru_cache
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -18,6 +19,7 @@ from litestar import Router
 from litestar.handlers import asgi
 from litestar.types import HTTPScope, Receive, Scope, Send
 from msgspec import Struct
+from prometheus_client import Counter
 
 from antiphon.core import ids, logging, metrics
 from antiphon.core.errors import Forbidden, NotFound, Problem, TooLarge, Unauthorized
@@ -29,7 +31,6 @@ from antiphon.receiving.model import Delivery, Door
 
 log = logging.get(__name__)
 
-WEBHOOKS = metrics.counter("webhooks", "Provider webhooks taken in", ("provider",))
 REFUSED = metrics.counter(
     "webhooks_refused", "Provider webhooks refused, by the answer's status", ("status",)
 )
@@ -97,6 +98,11 @@ def _receiving_of(scope: HTTPScope) -> _Receiving:
     return receiving
 
 
+@cache
+def _entries(provider: str, kind: str) -> Counter:
+    return ENTRIES.labels(provider, kind)
+
+
 def _nobody() -> Problem:
     """The same for every way in which a path can be wrong."""
     return NotFound("webhook address of this kind")
@@ -104,12 +110,7 @@ def _nobody() -> Problem:
 
 def _read_head(scope: HTTPScope) -> _Request:
     scope["path_template"] = PATH  # what figures and logs show: the secret stays out
-    parts = scope["path"].strip("/").split("/")
-    try:
-        provider, org, account, secret = parts
-        name = ids.parse_short(org), ids.parse_short(account)
-    except ValueError:
-        raise _nobody() from None
+    name, provider, secret = _read_path(scope["path"])
     query = scope["query_string"].decode("latin-1")
     return _Request(
         method=scope["method"],
@@ -119,6 +120,16 @@ def _read_head(scope: HTTPScope) -> _Request:
         headers={key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]},
         query=dict(parse_qsl(query, keep_blank_values=True)) if query else {},
     )
+
+
+@lru_cache(1024)
+def _read_path(path: str) -> tuple[Name, str, str]:
+    """Organization and account, provider, secret. Every webhook of an account has the same path."""
+    try:
+        provider, org, account, secret = path.strip("/").split("/")
+        return (ids.parse_short(org), ids.parse_short(account)), provider, secret
+    except ValueError:
+        raise _nobody() from None
 
 
 def _shake_hands(door: Door, request: _Request) -> str:
@@ -138,9 +149,8 @@ async def _take(receiving: _Receiving, door: Door, request: _Request, receive: R
         if found is None:
             raise Unauthorized("the signature does not fit; check the account's signing secret")
         door, events = found
-        WEBHOOKS.labels(door.provider.name).inc()
         for event in events:
-            ENTRIES.labels(door.provider.name, event.__struct_config__.tag).inc()
+            _entries(door.provider.name, event.__struct_config__.tag).inc()
         delivery = Delivery(id=ids.new_id(), door=door, headers=request.headers, body=body, events=events)
         await receiving.intake.keep(delivery)
     finally:

@@ -73,19 +73,18 @@ class Intake:
         """Return once the webhook and its effect are committed. Raises Unavailable; then nothing was stored, or it
         will be stored again without effect."""
         self.check_room()
-        waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(delivery, loop.create_future())
         self._waiting.append(waiting)
         if len(self._committers) < COMMITTERS:
-            task = asyncio.create_task(self._commit_all(), name="webhook committer")
+            task = loop.create_task(self._commit_all(), name="webhook committer")
             self._committers.add(task)
             task.add_done_callback(self._committers.discard)
+        late = loop.call_later(ANSWER_WITHIN, waiting.end, _too_slow())
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
-                await waiting.committed
-        except TimeoutError:
-            raise Unavailable(
-                "database_slow", f"not stored within {ANSWER_WITHIN:.0f} s; send it again later"
-            ) from None
+            await waiting.committed
+        finally:
+            late.cancel()
 
     async def _commit_all(self) -> None:
         """One committer: batch after batch while any waits."""
@@ -171,6 +170,10 @@ class Intake:
             else:
                 waiting.end()
                 return
+
+
+def _too_slow() -> Problem:
+    return Unavailable("database_slow", f"not stored within {ANSWER_WITHIN:.0f} s; send it again later")
 
 
 def _deliveries(waiting: Sequence[_Waiting]) -> list[Delivery]:

@@ -109,12 +109,11 @@ def sort(door: Door, events: Sequence[Event]) -> Sorted:
 
 
 class Kept(Struct, frozen=True, kw_only=True):
-    """A row of `provider_events`: the webhook as it came, and what became of its entries."""
+    """A row of `provider_events`, but for the body: what became of the webhook's entries."""
 
     id: UUID
     account_id: UUID
     headers: Mapping[str, str]
-    body: bytes
     receipts: int
     inbound: int
     unreadable: int

@@ -10,33 +10,29 @@ from antiphon.core.db import Connection
 from antiphon.receiving.model import Kept
 
 
-async def keep(conn: Connection, org_id: UUID, kept: Sequence[Kept]) -> None:
-    """Store webhooks as they came, with what became of them."""
+async def keep(conn: Connection, org_id: UUID, kept: Sequence[Kept], bodies: Sequence[bytes]) -> None:
+    """Store webhooks as they came, with what became of them; the bodies in the rows' order."""
     await db.execute(
         conn,
         KEEP,
         org_id=org_id,
-        ids=[k.id for k in kept],
-        accounts=[k.account_id for k in kept],
-        headers=db.json_texts([k.headers for k in kept]),
-        bodies=[k.body for k in kept],
-        receipts=[k.receipts for k in kept],
-        inbound=[k.inbound for k in kept],
-        unreadable=[k.unreadable for k in kept],
-        unmatched=[k.unmatched for k in kept],
-        parked=[k.parked for k in kept],
-        notes=[k.note for k in kept],
+        bodies=bodies,
+        rows=db.json(kept),
     )
 
 
+# The bodies go as they are, the rest as one JSON text: arrays of texts would be quoted letter by letter.
 KEEP = """
     INSERT INTO provider_events (org_id, id, account_id, headers, body, receipts, inbound, unreadable, unmatched,
                                  parked, note)
-    SELECT %(org_id)s, k.id, k.account_id, k.headers::jsonb, k.body, k.receipts, k.inbound, k.unreadable, k.unmatched,
+    SELECT %(org_id)s, k.id, k.account_id, k.headers, k.body, k.receipts, k.inbound, k.unreadable, k.unmatched,
            k.parked, k.note
-      FROM unnest(%(ids)s::uuid[], %(accounts)s::uuid[], %(headers)s::text[], %(bodies)s::bytea[], %(receipts)s::int[],
-                  %(inbound)s::int[], %(unreadable)s::int[], %(unmatched)s::int[], %(parked)s::int[], %(notes)s::text[])
-           AS k (id, account_id, headers, body, receipts, inbound, unreadable, unmatched, parked, note)
+      FROM ROWS FROM (
+               jsonb_to_recordset(%(rows)s) AS (
+                   id uuid, account_id uuid, headers jsonb, receipts int, inbound int, unreadable int, unmatched int,
+                   parked int, note text),
+               unnest(%(bodies)b::bytea[]))
+           AS k (id, account_id, headers, receipts, inbound, unreadable, unmatched, parked, note, body)
         ON CONFLICT DO NOTHING
 """
 

@@ -46,11 +46,8 @@ async def store(conn: Connection, org_id: UUID, deliveries: Sequence[Delivery]) 
     for delivery, inbound in _messages(parts):
         if (why := await _receive(conn, org_id, delivery.door, inbound)) is not None:
             remarks.setdefault(delivery.id, []).append(why)
-    await queries.keep(
-        conn,
-        org_id,
-        [_kept(delivery, part, parked, remarks.get(delivery.id, [])) for delivery, part in parts],
-    )
+    kept = [_kept(delivery, part, parked, remarks.get(delivery.id, [])) for delivery, part in parts]
+    await queries.keep(conn, org_id, kept, [delivery.body for delivery in deliveries])
 
 
 async def store_piecewise(conn: Connection, org_id: UUID, delivery: Delivery) -> None:
@@ -71,7 +68,7 @@ async def store_piecewise(conn: Connection, org_id: UUID, delivery: Delivery) ->
             remarks += [why] if why else []
         except Exception as error:
             remarks.append(_defect(conn, delivery, error))
-    await queries.keep(conn, org_id, [_kept(delivery, part, parked, remarks)])
+    await queries.keep(conn, org_id, [_kept(delivery, part, parked, remarks)], [delivery.body])
 
 
 def _defect(conn: Connection, delivery: Delivery, error: Exception) -> str:
@@ -122,7 +119,6 @@ def _kept(delivery: Delivery, part: Sorted, parked: Parked, remarks: list[str]) 
         id=delivery.id,
         account_id=account_id,
         headers=kept_headers(delivery.headers),
-        body=delivery.body,
         receipts=len(part.receipts),
         inbound=len(part.inbound),
         unreadable=part.unreadable + len(remarks),
