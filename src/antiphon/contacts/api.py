@@ -9,7 +9,7 @@ from uuid import UUID
 from litestar import Router, delete, get, patch, post
 from msgspec import Struct
 
-from antiphon.contacts import groups_api, service, suppressions_api
+from antiphon.contacts import groups_api, imports_api, service, suppressions_api
 from antiphon.contacts.model import Consent, Contact, ContactChanges, NewAddress, NewContact
 from antiphon.core.channel import parse_channel
 from antiphon.core.db import Connection
@@ -218,6 +218,7 @@ router = Router(
         remove_address,
         list_consents,
         record_consent,
+        *imports_api.handlers,
     ],
     tags=["Contacts"],
 )

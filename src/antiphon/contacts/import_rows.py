@@ -73,19 +73,25 @@ class RowReader:
         line = record.line
         if line <= self.after:
             self._remember(record)
-        elif isinstance(record, Broken):
+            return
+        if isinstance(record, Broken):
             self._refuse(line, "", record.code, record.reason, record.content)
         elif any(map(str.strip, record.cells)):
-            try:
-                self._add(line, record.cells)
-            except Refused as refused:
-                content = self.columns.separator.join(record.cells)
-                self._refuse(line, refused.field, refused.code, refused.reason, content)
-            except Invalid as error:
-                content, wrong = self.columns.separator.join(record.cells), error.errors[0]
-                self._refuse(line, wrong.field, "invalid", wrong.message, content)
-            self.rows += 1
-            self.position = line
+            self._add_or_refuse(line, record.cells)
+        else:
+            return
+        self.rows += 1
+        self.position = line
+
+    def _add_or_refuse(self, line: int, cells: list[str]) -> None:
+        try:
+            self._add(line, cells)
+        except Refused as refused:
+            content = self.columns.separator.join(cells)
+            self._refuse(line, refused.field, refused.code, refused.reason, content)
+        except Invalid as error:
+            content, wrong = self.columns.separator.join(cells), error.errors[0]
+            self._refuse(line, wrong.field, "invalid", wrong.message, content)
 
     def _remember(self, record: Row | Broken) -> None:
         if isinstance(record, Row):

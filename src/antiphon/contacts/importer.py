@@ -35,11 +35,12 @@ Beside = Callable[[Connection, UUID], Awaitable[None]]
 
 
 class Watch(Struct, frozen=True, kw_only=True):
-    """How somebody follows an import: told after each batch, may stop it, may join what it reads."""
+    """How somebody follows an import: told after each batch (of so many lines), may stop it, may join what it reads."""
 
     told: Callable[[Import], None] = lambda _: None
     stop: asyncio.Event | None = None
     beside: Beside | None = None
+    batch_rows: int = BATCH_ROWS
 
 
 async def run(
@@ -130,7 +131,7 @@ class _Run:
             import_id=stored.id,
             plan=self.plan,
             after=stored.position,
-            batch_rows=BATCH_ROWS,
+            batch_rows=watch.batch_rows,
         )
 
     async def to_the_end(self) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
 from antiphon.contacts import columns, group_queries, import_records, import_words, reading
 from antiphon.contacts.import_model import (
@@ -209,15 +209,26 @@ async def cancel(conn: Connection, actor: Actor, import_id: UUID) -> Import:
 # What was refused
 
 
+class RefusedLine(Struct, frozen=True, kw_only=True):
+    """A line that was not imported: the field, a code for programs, the reason for people, and how it begins."""
+
+    line: int
+    field: str
+    code: str
+    reason: str
+    content: str
+
+
 async def list_errors(
     conn: Connection, actor: Actor, import_id: UUID, limit: int | None = None, cursor: str | None = None
-) -> Page[LineError]:
+) -> Page[RefusedLine]:
     """The lines that were refused, in the order of the file, each with its reason. Raises NotFound."""
     await import_records.get(conn, actor.org_id, import_id)
     count = check_limit(limit)
     line, field = decode_cursor(cursor, int, str) if cursor else (0, "")
     found = await import_records.list_errors(conn, actor.org_id, import_id, (line, field), count + 1)
-    return cut(found, count, lambda error: (error.line, error.field))
+    lines = [RefusedLine(**structs.asdict(error)) for error in found]
+    return cut(lines, count, lambda error: (error.line, error.field))
 
 
 async def error_file(database: Database, org_id: UUID, import_id: UUID) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import zipfile
 from collections.abc import Iterator
@@ -78,22 +79,30 @@ def _damaged() -> Invalid:
     )
 
 
-def _look(path: Path, sheet: str | None, has_header: bool) -> tuple[str, int, list[str], list[list[str]]]:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The workbook, with the values that its formulas had when it was saved. Raises Invalid when it is damaged."""
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        try:
-            name = _sheet_name(book, sheet)
-            rows: list[tuple[int, list[str]]] = []
-            for number, values in enumerate(book[name].iter_rows(values_only=True), 1):
-                cells = [cell_text(value) for value in values]
-                if any(cells):
-                    rows.append((number, cells))
-                if len(rows) > 5 or number > 10_000:
-                    break
-        finally:
-            book.close()
+        with path.open("rb") as file:
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            try:
+                yield book
+            finally:
+                book.close()
     except _BAD as error:
         raise _damaged() from error
+
+
+def _look(path: Path, sheet: str | None, has_header: bool) -> tuple[str, int, list[str], list[list[str]]]:
+    with _opened(path) as book:
+        name = _sheet_name(book, sheet)
+        rows: list[tuple[int, list[str]]] = []
+        for number, values in enumerate(book[name].iter_rows(values_only=True), 1):
+            cells = [cell_text(value) for value in values]
+            if any(cells):
+                rows.append((number, cells))
+            if len(rows) > 5 or number > 10_000:
+                break
     if not rows:
         raise unreadable("empty_file", f"the sheet {name!r} has no rows")
     header_line, header = rows[0]
@@ -113,14 +122,8 @@ def _sheet_name(book: Any, sheet: str | None) -> str:
 
 def read(path: Path, layout: Layout) -> Iterator[Chunk]:
     """The rows after the header, in chunks; `done_bytes` is a share by rows. Raises Invalid when damaged."""
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        try:
-            yield from _chunks(book[layout.sheet or ""], layout)
-        finally:
-            book.close()
-    except _BAD as error:
-        raise _damaged() from error
+    with _opened(path) as book:
+        yield from _chunks(book[layout.sheet or ""], layout)
 
 
 def _chunks(sheet: Any, layout: Layout) -> Iterator[Chunk]:
