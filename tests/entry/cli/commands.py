@@ -13,7 +13,7 @@ import msgspec
 from antiphon.core.roles import DatabaseUrls
 
 ANTIPHON = Path(sys.executable).parent / "antiphon"
-SECRET = "a secret key for tests only, 32 letters or more"
+SECRET = "a secret key for tests only that has 32 letters or more"
 LONGEST = 60.0  # seconds
 
 

@@ -112,10 +112,8 @@ async def _launch(found: Session, campaign: Campaign, at: datetime | None, *, ye
     except BaseException:
         await found.do(service.delete, campaign.id)
         raise
-    if launched.status == "scheduled":
-        typer.echo(
-            f"Scheduled for {launched.scheduled_for:%Y-%m-%d %H:%M %Z}: antiphon blast show {campaign.id}"
-        )
+    if at is not None:
+        typer.echo(f"Scheduled for {at:%Y-%m-%d %H:%M %Z}: antiphon blast show {launched.id}")
     else:
         typer.echo(f"Started: antiphon blast show {campaign.id} --watch")
         typer.echo("It leaves while a worker runs (antiphon up, or antiphon work).")

@@ -20,6 +20,11 @@ from antiphon.entry.cli import (
 )
 from antiphon.entry.cli.shape import group, verb
 
+SENDER_ADD = """antiphon sender add Shop --provider wsapme \\
+    --address 60123456789 --credential token=-"""
+BLAST_SEND = """antiphon blast send --tag Raya --to @guests.csv \\
+    --template Invite --sender Shop --rate 20/s"""
+
 app = group("Every message an organization sends and every answer it gets, in one ledger.")
 
 
