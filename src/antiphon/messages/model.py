@@ -145,27 +145,28 @@ def advance(row: Ledger, fact: Fact) -> tuple[Ledger, Event]:
     """The row with one more fact, and the line of history that says so.
 
     A failure of an earlier attempt never touches a later one, and a try that came to nothing never one that was
-    accepted, whichever is told first. A time is the earliest that was told, never before the message was made nor
+    handed over, whichever is told first. A time is the earliest that was told, never before the message was made nor
     after the fact arrived. A failure without a code does not erase one with.
     """
     stale = fact.attempt_no is not None and fact.attempt_no < row.attempt_no
     if fact.kind in DECISIONS and not stale:
         return _decide(row, fact)
-    is_vain = fact.kind == "failed" and fact.source == "dispatch" and row.sent_at is not None
-    if fact.kind not in _TIMES or is_vain or (stale and fact.kind in ("failed", "bounced")):
+    if fact.kind not in _TIMES or (stale and fact.kind in ("failed", "bounced")):
         return row, Event(fact=fact, old_status=row.status, new_status=row.status, anomaly=False)
-    if fact.kind == "sent" and fact.source == "dispatch" and row.reason in VAIN:
-        row = msgspec.structs.replace(row, failed_at=None, code=None, detail=None)
+    moved = msgspec.structs.replace(row, **_identity(row, fact, stale=stale))
+    if fact.kind == "failed" and fact.reason in VAIN and _is_outdone(row):
+        return moved, Event(fact=fact, old_status=row.status, new_status=row.status, anomaly=False)
+    if _is_vain(row) and fact.kind in PROOFS and fact.reason not in VAIN:
+        moved = msgspec.structs.replace(
+            moved, status="scheduled", reason="", failed_at=None, code=None, detail=None
+        )
     field = _TIMES[fact.kind]
     told = max(row.created_at, min(fact.provider_at or fact.at, fact.at))
-    known: datetime | None = getattr(row, field)
+    known: datetime | None = getattr(moved, field)
     changes: dict[str, object] = {field: told if known is None else min(known, told)}
-    if fact.source == "dispatch" and fact.attempt_no and not stale:
-        changes["attempt_no"] = fact.attempt_no
-        changes["provider_message_id"] = fact.provider_message_id or row.provider_message_id
     if fact.kind in ("failed", "bounced"):
-        changes |= _failure(row, fact)
-    moved = msgspec.structs.replace(row, **changes)
+        changes |= _failure(moved, fact)
+    moved = msgspec.structs.replace(moved, **changes)
     status = status_of(moved)
     reason = _reason(moved, status, fact)
     new = msgspec.structs.replace(moved, status=status, stage=stage_of(moved, status), reason=reason)
@@ -174,13 +175,40 @@ def advance(row: Ledger, fact: Fact) -> tuple[Ledger, Event]:
 
 
 VAIN = frozenset({"rejected", "given_up", "template"})
-"""Reasons of a try that came to nothing: another try's acceptance outdoes it."""
+"""Reasons of a try that came to nothing: proof that another one was handed over outdoes it."""
+
+PROOFS = frozenset({"sent", "delivered", "read", "failed", "bounced"})
+"""Facts that prove a hand-over; a failure only if it is told of what was handed over, not of the try itself."""
+
+
+def _identity(row: Ledger, fact: Fact, *, stale: bool) -> dict[str, object]:
+    """Which attempt is the newest, and the provider's name of the newest that has one."""
+    if fact.source != "dispatch" or not fact.attempt_no:
+        return {}
+    name = fact.provider_message_id
+    if stale:
+        return {"provider_message_id": row.provider_message_id or name}
+    return {"attempt_no": fact.attempt_no, "provider_message_id": name or row.provider_message_id}
+
+
+def _is_vain(row: Ledger) -> bool:
+    """Is all that is known a try that came to nothing?"""
+    return row.status == "failed" and row.reason in VAIN
+
+
+def _is_outdone(row: Ledger) -> bool:
+    """Is a hand-over proven, so that a try that came to nothing changes nothing?"""
+    if row.sent_at or row.delivered_at or row.read_at or row.bounced_at:
+        return True
+    return row.failed_at is not None and not _is_vain(row)
+
 
 # What is decided about a message, not learned of it: from which statuses, to which.
 DECISIONS: dict[str, tuple[frozenset[Status], Status]] = {
     "unknown": (frozenset({"scheduled"}), "unknown"),
     "held": (frozenset({"scheduled", "unknown"}), "unknown"),
     "not_sent": (frozenset({"unknown"}), "scheduled"),
+    "replayed": (frozenset({"unknown"}), "scheduled"),
     "resent": (frozenset({"unknown", "failed"}), "scheduled"),
     "canceled": (frozenset({"scheduled", "unknown"}), "canceled"),
     "skipped": (frozenset({"scheduled"}), "skipped"),
@@ -214,12 +242,10 @@ _TIMES: dict[str, str] = {
 
 
 def _failure(row: Ledger, fact: Fact) -> dict[str, object]:
-    """Which code and words stay when several failures are told: the least code, whatever the order."""
-    if fact.code is None:
-        return {} if row.code or row.detail else {"detail": fact.detail}
-    if row.code is None or fact.code < row.code:
-        return {"code": fact.code, "detail": fact.detail}
-    return {}
+    """Which code and words stay when several failures are told: the least, whatever the order; any before none."""
+    told, known = (fact.code, fact.detail), (row.code, row.detail)
+    least = min(told, known, key=lambda pair: tuple((word is None, word or "") for word in pair))
+    return {"code": least[0], "detail": least[1]}
 
 
 def _reason(row: Ledger, status: Status, fact: Fact) -> str:
