@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import os
 import platform
+import signal
 import sys
 import traceback
 
@@ -25,6 +26,9 @@ HEAD = "| what | asked | measured | ceiling | ratio |\n|---|---|---|---|---|"
 
 async def run(names: list[str], quick: bool) -> int:
     """Every benchmark on a stage of its own, so that none measures what another left; returns how many failed."""
+    running = asyncio.current_task()
+    assert running is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)  # leave nothing behind
     failed = 0
     for name in names:
         try:
@@ -65,8 +69,7 @@ def main() -> None:
         f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, load {load:.1f} before\n"
     )
     print(HEAD, flush=True)
-    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    with runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         failed = runner.run(run(options.names or list(NAMES), options.quick))
     sys.exit(1 if failed else 0)
 

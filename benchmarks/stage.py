@@ -27,7 +27,7 @@ from antiphon.organizations.model import Actor
 from antiphon.senders import service as senders
 from antiphon.senders.model import NewAccount, NewSender, Sender
 
-KEY = "a key for measurements, that is long enough to be one"
+KEY = "a key for measurements that is long enough to be one"
 VAULT = Vault([KEY])
 FOLDER = Path(tempfile.gettempdir()) / f"antiphon-bench-{os.getpid()}"
 
