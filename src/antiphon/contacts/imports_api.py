@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from litestar import Request, get, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from antiphon.contacts import imports
@@ -33,15 +33,15 @@ async def import_contacts(
     request: Request[Any, Any, Any],
     file_name: str = "upload.csv",
     mapping: Annotated[
-        list[str] | None, Parameter(query="map", description="column=field, may be given several times")
+        list[str] | None, QueryParameter(name="map", description="column=field, may be given several times")
     ] = None,
     country: str | None = None,
     group: UUID | None = None,
     overwrite: bool = False,
-    consent: Annotated[str | None, Parameter(description="What all of them agreed to, in words")] = None,
+    consent: Annotated[str | None, QueryParameter(description="What all of them agreed to, in words")] = None,
     consent_channels: list[str] | None = None,
     extra: Annotated[
-        Literal["drop", "attributes"], Parameter(description="Where columns go that are no field")
+        Literal["drop", "attributes"], QueryParameter(description="Where columns go that are no field")
     ] = "drop",
     dry_run: bool = False,
     encoding: str | None = None,
