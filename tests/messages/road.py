@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, LiteralString
@@ -27,6 +28,8 @@ from antiphon.organizations.model import Actor
 from antiphon.providers.contract import Accepted, Outcome
 from antiphon.senders import service as senders
 from antiphon.senders.model import NewAccount, NewSender, Sender
+from antiphon.templates import service as templates
+from antiphon.templates.model import NewTemplate
 from tests import make
 
 VAULT = Vault(["a secret for tests that is long enough to be one"])
@@ -71,6 +74,52 @@ class Road(msgspec.Struct, frozen=True):
             cursor = await conn.execute(sql, {k: v for k, v in known.items() if f"%({k})s" in sql})
             return await cursor.fetchall() if cursor.description else []
 
+    async def soon(self, sql: LiteralString, *, seconds: float = 20, **params: Any) -> list[tuple[Any, ...]]:
+        """Wait until the statement finds something; what it finds."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if found := await self.run(sql, **params):
+                return found
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"not within {seconds} s: {sql}; {await self.statuses()}")
+
+    async def due_now(self) -> None:
+        """What waits for its next try need not wait any longer."""
+        await self.run(
+            "UPDATE outbox SET due_at = now() WHERE org_id = %(org_id)s AND state = 0 AND due_at > now()"
+        )
+        await self.wake()
+
+    async def consent(self, count: int) -> None:
+        """The first so many people agreed to marketing."""
+        await self.run(
+            "INSERT INTO consent_states SELECT %(org_id)s, %(channel)s, '+49151' || 10000000 + n, true, now()"
+            "  FROM generate_series(0, %(count)s - 1) n ON CONFLICT DO NOTHING",
+            count=count, channel=self.sender.channel,
+        )  # fmt: skip
+
+    async def template(self, name: str, text: str) -> None:
+        """A template for the sender's channel."""
+        new = NewTemplate(name=name, channel=self.sender.channel, text=text)
+        async with self.database.transaction(self.org_id) as conn:
+            await templates.create(conn, self.actor, new)
+
+    async def rests(self, seconds: float = 3) -> None:
+        """Nobody takes the lane again and again: it is given back, and stays so."""
+        await self.soon(
+            "SELECT 1 FROM lanes WHERE org_id = %(org_id)s AND epoch > 0 AND lease_until <= now()"
+        )
+        before = await self.run("SELECT epoch FROM lanes WHERE org_id = %(org_id)s")
+        await asyncio.sleep(seconds)
+        assert await self.run("SELECT epoch FROM lanes WHERE org_id = %(org_id)s") == before
+
+    async def until_sent(self, count: int, seconds: float = 20) -> None:
+        """Wait until at least so many are sent."""
+        await self.soon(
+            "SELECT 1 FROM messages WHERE org_id = %(org_id)s AND status = 'sent' HAVING count(*) >= %(count)s",
+            count=count, seconds=seconds,
+        )  # fmt: skip
+
     async def statuses(self) -> dict[str, int]:
         """How many outbound messages stand at each status."""
         async with self.database.transaction(self.org_id) as conn:
@@ -91,10 +140,10 @@ class Road(msgspec.Struct, frozen=True):
         raise AssertionError(f"wanted {wanted}, there is {await self.statuses()}")
 
 
-def outgoing(sender: Sender, to: str, text: str, **fields: Any) -> OutgoingMessage:
-    """A message of own text, unless the fields name a template."""
-    words: dict[str, Any] = {} if "template" in fields else {"text": text}
-    return OutgoingMessage(sender=str(sender.id), to=to, **{**words, **fields})
+def outgoing(sender: Sender, to: str, words: str, **fields: Any) -> OutgoingMessage:
+    """A message of own text, unless the fields name another or a template."""
+    said: dict[str, Any] = {} if "template" in fields else {"text": words}
+    return OutgoingMessage(sender=str(sender.id), to=to, **{**said, **fields})
 
 
 async def build(
@@ -212,24 +261,27 @@ async def tell(conn: Connection, lane: Owned, claimed: Claimed, outcome: Outcome
     )
 
 
-async def sender_in(conn: Connection, org_id: UUID, **pace: Any) -> Sender:
-    """A sender of the test provider, in this transaction."""
+async def sender_in(conn: Connection, org_id: UUID, provider: str = "keyed", **pace: Any) -> Sender:
+    """A sender in this transaction: of the provider that takes a key, or of one that takes none."""
+    credentials: dict[str, Any] = {"base_url": "http://127.0.0.1:9", "signing_secret": "shhh"}
+    channel = "sms"
+    if provider == "wsapme":
+        credentials, channel = {"base_url": "http://127.0.0.1:9", "token": "any"}, "whatsapp"
     actor = Actor.operator(org_id)
     account = await senders.add_account(
         conn, actor, VAULT,
-        NewAccount(provider="keyed", name=f"account {ids.new_id()}",
-                   credentials={"base_url": "http://127.0.0.1:9", "signing_secret": "shhh"}),
+        NewAccount(provider=provider, name=f"account {ids.new_id()}", credentials=credentials),
     )  # fmt: skip
     wanted: dict[str, Any] = {"rate": 1000.0, **pace}
     return await lane_service.add_sender(
-        conn, actor, NewSender(account_id=account.id, channel="sms", address="+4915100000", **wanted)
+        conn, actor, NewSender(account_id=account.id, channel=channel, address="+4915100000", **wanted)
     )
 
 
-async def one_message(conn: Connection, org_id: UUID, **fields: Any) -> Row:
+async def one_message(conn: Connection, org_id: UUID, provider: str = "keyed", **fields: Any) -> Row:
     """An organization's sender with one message that waits."""
     actor, address = Actor.operator(org_id), "+4915110000000"
-    sender = await sender_in(conn, org_id)
+    sender = await sender_in(conn, org_id, provider)
     [message_id] = (await send(conn, actor, [outgoing(sender, address, "Hello", **fields)])).ids
     await db.execute(  # a transaction's now() is its beginning, and the message was made after it
         conn,

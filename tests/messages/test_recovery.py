@@ -25,6 +25,8 @@ from antiphon.providers.contract import (
 from tests.messages.road import Row, claim_all, one_message, tell
 
 DAY = timedelta(days=1)
+BLIND = "wsapme"
+"""The provider that takes no key; the lane of one that does is the same but for what an unknown outcome means."""
 LATE: dict[str, Outcome] = {
     "accepted": Accepted(provider_message_id="name of 1"),
     "rejected": Rejected(code="no", reason="no such number"),
@@ -73,13 +75,65 @@ async def doubted(conn: Connection, row: Row) -> tuple[Owned, Claimed, Owned, UU
     return first, claimed, second, other
 
 
+# ---- a provider that takes a key
+
+
+async def test_with_a_key_an_unknown_outcome_is_asked_again_four_times_in_all(
+    conn: Connection, org_id: UUID
+) -> None:
+    row = await one_message(conn, org_id)
+    lane, worker = await row.own(conn)
+    for n in range(1, 5):
+        claimed = await row.claim(conn, lane, worker, replay=DAY)
+        assert (claimed.attempt_no, claimed.key) == (n, f"{row.message_id}:1")
+        await tell(conn, lane, claimed, Unknown(reason="timeout"))
+        await db.execute(conn, "UPDATE outbox SET due_at = now() WHERE org_id = %(org_id)s", org_id=org_id)
+        await healthy(conn, org_id)
+    assert await row.stands(conn) == ("unknown", "unknown", 2)
+
+
+async def test_a_key_that_the_provider_has_forgotten_is_not_used_again(
+    conn: Connection, org_id: UUID
+) -> None:
+    row = await one_message(conn, org_id)
+    _, _, lane, worker = await died(conn, row, replay=DAY)
+    await db.execute(
+        conn, "UPDATE attempts SET replay_until = now() WHERE org_id = %(org_id)s", org_id=org_id
+    )  # the sender was paused over the weekend
+    assert await claim_all(conn, lane, worker, replay=DAY) == []
+    assert await row.stands(conn) == ("unknown", "key_expired", 2)
+    await healthy(conn, org_id)
+
+
+async def test_a_later_try_does_not_make_the_key_live_longer(conn: Connection, org_id: UUID) -> None:
+    row = await one_message(conn, org_id)
+    _, _, lane, worker = await died(conn, row, replay=DAY)
+    await row.claim(conn, lane, worker, replay=2 * DAY)
+    lives = await db.tuples(
+        conn, "SELECT DISTINCT replay_until FROM attempts WHERE org_id = %(org_id)s", org_id=org_id
+    )
+    assert len(lives) == 1
+
+
+async def test_what_an_owner_claimed_and_never_learned_of_is_let_go(conn: Connection, org_id: UUID) -> None:
+    row = await one_message(conn, org_id, BLIND)
+    lane, worker = await row.own(conn)
+    claimed = await row.claim(conn, lane, worker)
+    begun = {(claimed.message_id, claimed.attempt_no)}
+    assert await recovery.release(conn, lane, begun) == 0, "its call was begun"
+    assert await recovery.release(conn, lane, set()) == 1
+    assert await row.stands(conn) == ("scheduled", "", 0)
+    assert (await row.claim(conn, lane, worker)).attempt_no == 2
+    await healthy(conn, org_id)
+
+
 # ---- an owner that died
 
 
 async def test_an_open_attempt_is_left_alone_while_its_call_may_answer(
     conn: Connection, org_id: UUID
 ) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     lane, worker = await row.own(conn)
     await row.claim(conn, lane, worker)
     second, other = await row.own(conn)
@@ -88,7 +142,7 @@ async def test_an_open_attempt_is_left_alone_while_its_call_may_answer(
 
 
 async def test_without_a_key_a_dead_workers_call_is_in_doubt(conn: Connection, org_id: UUID) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     await died(conn, row)
     assert await row.stands(conn) == ("unknown", "worker_died", 2)
     await healthy(conn, org_id)
@@ -128,7 +182,7 @@ async def test_a_key_that_has_run_out_makes_a_doubt(conn: Connection, org_id: UU
 
 
 async def test_only_the_lanes_owner_recovers(conn: Connection, org_id: UUID) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     lane, worker = await row.own(conn)
     await row.claim(conn, lane, worker)
     await row.own(conn)
@@ -152,7 +206,7 @@ async def test_only_the_lanes_owner_recovers(conn: Connection, org_id: UUID) -> 
 async def test_a_doubt_that_nothing_resolved_is_decided_by_its_purpose(
     conn: Connection, org_id: UUID, fields: dict[str, object], stands: tuple[str, str, int]
 ) -> None:
-    row = await one_message(conn, org_id, **fields)
+    row = await one_message(conn, org_id, BLIND, **fields)
     await _consent(conn, row)
     await doubted(conn, row)
     assert await row.stands(conn) == stands
@@ -161,13 +215,13 @@ async def test_a_doubt_that_nothing_resolved_is_decided_by_its_purpose(
 
 async def _consent(conn: Connection, row: Row) -> None:
     await db.execute(
-        conn, "INSERT INTO consent_states VALUES (%(org_id)s, 'sms', %(address)s, true, now())",
+        conn, "INSERT INTO consent_states VALUES (%(org_id)s, 'whatsapp', %(address)s, true, now())",
         org_id=row.org_id, address=row.address,
     )  # fmt: skip
 
 
 async def test_the_policy_sends_once_more_and_then_holds(conn: Connection, org_id: UUID) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     _, _, lane, worker = await doubted(conn, row)
     await row.claim(conn, lane, worker)
     await expire(conn, org_id)
@@ -181,7 +235,7 @@ async def test_the_policy_sends_once_more_and_then_holds(conn: Connection, org_i
 async def test_the_policys_second_sending_keeps_the_key_and_only_a_persons_takes_a_new_one(
     conn: Connection, org_id: UUID
 ) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     _, first, lane, worker = await doubted(conn, row)
     second = await row.claim(conn, lane, worker)
     assert second.key == first.key
@@ -210,7 +264,7 @@ async def delivered(conn: Connection, row: Row, account_id: UUID) -> None:
 async def test_delivered_before_the_answer_was_recorded_stays_delivered(
     conn: Connection, org_id: UUID, outcome: Outcome
 ) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     lane, worker = await row.own(conn)
     claimed = await row.claim(conn, lane, worker)
     await delivered(conn, row, lane.account_id)
@@ -224,7 +278,7 @@ async def test_delivered_before_the_answer_was_recorded_stays_delivered(
 async def test_what_was_delivered_is_not_sent_again_after_its_worker_died(
     conn: Connection, org_id: UUID, replay: timedelta | None
 ) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     first, worker = await row.own(conn)
     await row.claim(conn, first, worker, replay=replay)
     await delivered(conn, row, first.account_id)
@@ -239,7 +293,7 @@ async def test_what_was_delivered_is_not_sent_again_after_its_worker_died(
 
 
 async def test_a_receipt_resolves_a_doubt(conn: Connection, org_id: UUID) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     _, _, lane, _ = await died(conn, row)
     await delivered(conn, row, lane.account_id)
     assert await row.stands(conn) == ("delivered", "", None)
@@ -247,7 +301,7 @@ async def test_a_receipt_resolves_a_doubt(conn: Connection, org_id: UUID) -> Non
 
 
 async def test_a_receipt_resolves_what_is_held(conn: Connection, org_id: UUID) -> None:
-    row = await one_message(conn, org_id, purpose="marketing")
+    row = await one_message(conn, org_id, BLIND, purpose="marketing")
     await _consent(conn, row)
     _, _, lane, _ = await doubted(conn, row)
     await delivered(conn, row, lane.account_id)
@@ -271,7 +325,7 @@ async def test_a_receipt_resolves_what_is_held(conn: Connection, org_id: UUID) -
 async def test_a_late_outcome_resolves_the_doubt_about_it(
     conn: Connection, org_id: UUID, outcome: str, stands: tuple[str, str, int | None]
 ) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     first, claimed, _, _ = await died(conn, row)
     await tell(conn, first, claimed, LATE[outcome])
     found = await row.stands(conn)
@@ -292,7 +346,7 @@ async def test_a_late_outcome_resolves_the_doubt_about_it(
 async def test_a_late_outcome_while_it_waits_to_be_sent_once_more(
     conn: Connection, org_id: UUID, outcome: str, stands: tuple[str, str, int | None]
 ) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     first, claimed, _, _ = await doubted(conn, row)
     await tell(conn, first, claimed, LATE[outcome])
     assert await row.stands(conn) == stands
@@ -314,7 +368,7 @@ async def test_a_late_outcome_while_it_waits_to_be_asked_again(
 async def test_a_late_outcome_never_moves_the_attempt_that_is_on_the_wire(
     conn: Connection, org_id: UUID, first: str, second: str
 ) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     old, claimed, lane, worker = await doubted(conn, row)
     again = await row.claim(conn, lane, worker)
     await tell(conn, old, claimed, LATE[first])
@@ -332,7 +386,7 @@ def _named(outcome: Outcome) -> Outcome:
 
 
 async def test_accepted_twice_is_said_and_shown(conn: Connection, org_id: UUID) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     old, claimed, lane, worker = await doubted(conn, row)
     again = await row.claim(conn, lane, worker)
     assert await tell(conn, lane, again, Accepted(provider_message_id="b")) == []
@@ -343,7 +397,7 @@ async def test_accepted_twice_is_said_and_shown(conn: Connection, org_id: UUID) 
 
 
 async def test_accepted_outdoes_a_later_try_that_came_to_nothing(conn: Connection, org_id: UUID) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     old, claimed, lane, worker = await doubted(conn, row)
     again = await row.claim(conn, lane, worker)
     await tell(conn, lane, again, LATE["rejected"])
@@ -359,7 +413,7 @@ async def test_accepted_outdoes_a_later_try_that_came_to_nothing(conn: Connectio
 async def test_a_person_sends_what_is_held_though_its_campaigns_gate_is_gone(
     conn: Connection, org_id: UUID
 ) -> None:
-    row = await one_message(conn, org_id, purpose="marketing")
+    row = await one_message(conn, org_id, BLIND, purpose="marketing")
     await _consent(conn, row)
     _, _, lane, worker = await doubted(conn, row)
     await db.execute(conn, "DELETE FROM gates WHERE org_id = %(org_id)s", org_id=org_id)
@@ -375,7 +429,7 @@ async def test_a_person_sends_what_is_held_though_its_campaigns_gate_is_gone(
 async def test_what_a_person_settles_does_not_leave_any_more(
     conn: Connection, org_id: UUID, what: service.Mark
 ) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     await service.mark(conn, row.actor, row.message_id, what, "seen by phone")
     lane, worker = await row.own(conn)
     assert await claim_all(conn, lane, worker) == []
@@ -383,7 +437,7 @@ async def test_what_a_person_settles_does_not_leave_any_more(
 
 
 async def test_a_repeated_outcome_is_one_fact(conn: Connection, org_id: UUID) -> None:
-    row = await one_message(conn, org_id)
+    row = await one_message(conn, org_id, BLIND)
     lane, claimed = await row.handed_over(conn)
     await tell(conn, lane, claimed, Accepted(provider_message_id="name of 1"))
     kinds = await db.tuples(conn, "SELECT kind FROM message_events WHERE org_id = %(org_id)s", org_id=org_id)

@@ -5,8 +5,9 @@ gate; `pace.share` divides the room; `CLAIM` takes it. Each condition that may f
 statement's CASE with one reason; a new condition is one more line. Closing a gate waits for a claim that shares the
 gate's row and stops every later one.
 
-A verdict is '' (send), a reason (skipped, for good), or 'order' (put off: an earlier message to the contact is on its
-way). What may go gets an attempt row; nothing is called before this has committed.
+A verdict is '' (send), a reason (skipped, for good), 'order' (put off: an earlier message to the contact is on its
+way), or 'key_expired' (in doubt: the provider has forgotten the key under which it may have been sent before). What may
+go gets an attempt row; nothing is called before this has committed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import msgspec
 
 from antiphon.core import db
 from antiphon.core.db import Connection
+from antiphon.messages import ledger
 from antiphon.messages.lanes import Owned
+from antiphon.messages.model import Fact
 from antiphon.messages.pace import Bucket, GateLoad, share, tokens_now
 
 ORDER_WAIT = timedelta(seconds=2)
@@ -34,6 +37,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     blocked_until: datetime | None
     paused_reason: str | None
     day_left: int | None
+    turn: int
     gates: list[GateLoad]
 
 
@@ -73,10 +77,10 @@ async def claim(
     view = await look(conn, lane, worker, room)
     if view is None or view.paused_reason or (view.blocked_until and view.blocked_until > view.now):
         return view, []
-    quotas = share(_room(view, room), view.gates, view.now)
+    quotas = share(_room(view, room), view.gates, view.now, view.turn)
     if not quotas:
         return view, []
-    found = await db.tuples(
+    rows = await db.tuples(
         conn, CLAIM,
         org_id=lane.org_id, lane_id=lane.id, epoch=lane.epoch, now=view.now,
         gates=list(quotas), quotas=list(quotas.values()), order_until=view.now + ORDER_WAIT,
@@ -85,7 +89,18 @@ async def claim(
         replay_until=view.now + replay * 0.8 if replay else None,
         tokens=tokens_now(view.bucket, view.now),
     )  # fmt: skip
-    return view, [Claimed(*row) for row in found]
+    expired = [_key_expired(row[0], row[1] - 1, view.now) for row in rows if row[-1]]
+    if expired:
+        await ledger.learn(conn, lane.org_id, expired)
+    return view, [Claimed(*row[:-1]) for row in rows if not row[-1]]
+
+
+def _key_expired(message_id: UUID, attempt_no: int, at: datetime) -> Fact:
+    return Fact(
+        message_id=message_id, kind="unknown", key=f"key_expired:{attempt_no}", at=at, source="dispatch",
+        reason="key_expired",
+        detail="it may have been sent before, and has waited longer than the provider remembers its key",
+    )  # fmt: skip
 
 
 def _room(view: View, room: int) -> int:
@@ -111,7 +126,7 @@ async def look(conn: Connection, lane: Owned, worker: UUID, room: int) -> View |
     ]  # fmt: skip
     return View(
         now=now, bucket=Bucket(tokens, tokens_at, rate, burst), blocked_until=blocked, paused_reason=paused,
-        day_left=None if cap is None else max(0, cap - day_count), gates=gates,
+        day_left=None if cap is None else max(0, cap - day_count), turn=day_count, gates=gates,
     )  # fmt: skip
 
 
@@ -156,8 +171,8 @@ WITH open_gates AS MATERIALIZED (
 ), judged AS MATERIALIZED (
     SELECT d.*, CASE
            WHEN d.expires_at <= %(now)s THEN 'expired'
-           WHEN NOT (SELECT c.is_active AND c.deleted_at IS NULL FROM contacts c
-                      WHERE c.org_id = %(org_id)s AND c.id = d.contact_id) THEN 'inactive'
+           WHEN NOT coalesce((SELECT c.is_active AND c.deleted_at IS NULL FROM contacts c
+                               WHERE c.org_id = %(org_id)s AND c.id = d.contact_id), false) THEN 'inactive'
            WHEN EXISTS (SELECT FROM suppressions s
                          WHERE s.org_id = %(org_id)s AND s.channel = d.channel AND s.address = d.address
                            AND s.lifted_at IS NULL AND (s.until IS NULL OR s.until > %(now)s)) THEN 'suppressed'
@@ -168,8 +183,13 @@ WITH open_gates AS MATERIALIZED (
            WHEN row_number() OVER (PARTITION BY d.contact_id ORDER BY d.order_at, d.message_id) > 1
                 OR EXISTS (SELECT FROM outbox e
                             WHERE e.org_id = %(org_id)s AND e.contact_id = d.contact_id AND e.lane_id = %(lane_id)s
-                              AND e.message_id <> d.message_id AND (e.state IN (1, 2) OR e.retries > 0) AND e.state < 2
+                              AND e.message_id <> d.message_id AND (e.state = 1 OR e.attempt_no > 0) AND e.state < 2
                               AND (e.order_at, e.message_id) < (d.order_at, d.message_id)) THEN 'order'
+           WHEN d.attempt_no >= d.first_try
+                AND EXISTS (SELECT FROM attempts a
+                             WHERE a.org_id = %(org_id)s AND a.message_id = d.message_id AND a.attempt_no >= d.first_try
+                               AND (a.outcome IS NULL OR a.outcome = 'unknown') AND a.replay_until <= %(now)s)
+                THEN 'key_expired'
            ELSE '' END AS verdict
       FROM due d
 ), opened AS (
@@ -183,17 +203,27 @@ WITH open_gates AS MATERIALIZED (
 ), intents AS (
     INSERT INTO attempts (org_id, message_id, attempt_no, lane_id, epoch, key, claimed_at, give_up_at, replay_until)
     SELECT %(org_id)s, j.message_id, j.attempt_no + 1, %(lane_id)s, %(epoch)s, j.message_id || ':' || j.first_try,
-           %(now)s, %(give_up_at)s, %(replay_until)s::timestamptz
+           %(now)s, %(give_up_at)s,
+           CASE WHEN j.first_try <= j.attempt_no THEN (
+                SELECT a.replay_until FROM attempts a
+                 WHERE a.org_id = %(org_id)s AND a.message_id = j.message_id AND a.attempt_no = j.first_try)
+                ELSE %(replay_until)s::timestamptz END
       FROM judged j WHERE j.verdict = ''
         ON CONFLICT DO NOTHING
+), doubted AS (
+    UPDATE outbox o SET state = 2, due_at = %(now)s, wait_reason = 'key_expired'
+     WHERE o.org_id = %(org_id)s
+       AND o.message_id = ANY (ARRAY(SELECT j.message_id FROM judged j WHERE j.verdict = 'key_expired'))
 ), refused AS (
     DELETE FROM outbox o
      WHERE o.org_id = %(org_id)s
-       AND o.message_id = ANY (ARRAY(SELECT j.message_id FROM judged j WHERE j.verdict NOT IN ('', 'order')))
+       AND o.message_id = ANY (ARRAY(SELECT j.message_id FROM judged j
+                                      WHERE j.verdict NOT IN ('', 'order', 'key_expired')))
 ), skipped AS (
     UPDATE messages m SET status = 'skipped', stage = 'skipped', reason = j.verdict, skipped_at = %(now)s
       FROM judged j
-     WHERE m.org_id = %(org_id)s AND m.id = j.message_id AND j.verdict NOT IN ('', 'order')
+     WHERE m.org_id = %(org_id)s AND m.id = j.message_id AND j.verdict NOT IN ('', 'order', 'key_expired')
+       AND m.status = 'scheduled'
     RETURNING m.id, m.campaign_id, m.channel, m.day, m.reason
 ), told AS (
     INSERT INTO message_events (org_id, message_id, key, kind, source, old_status, new_status, reason)
@@ -222,13 +252,13 @@ WITH open_gates AS MATERIALIZED (
 )
 SELECT j.message_id, j.attempt_no + 1, j.message_id || ':' || j.first_try, j.channel, j.purpose, j.address, j.retries,
        j.resends, j.is_once, m.template_version_id, m.language, m.variables, m.reply_to_id, c.subject, c.text, c.html,
-       %(now)s
+       %(now)s, j.verdict = 'key_expired'
   FROM judged j
  CROSS JOIN LATERAL (SELECT x.template_version_id, x.language, x.variables, x.reply_to_id FROM messages x
                       WHERE x.org_id = %(org_id)s AND x.id = j.message_id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT y.subject, y.text, y.html FROM message_contents y
                       WHERE y.org_id = %(org_id)s AND y.message_id = j.message_id
                         AND m.template_version_id IS NULL OFFSET 0) c ON true
- WHERE j.verdict = ''
+ WHERE j.verdict IN ('', 'key_expired')
  ORDER BY j.order_at, j.message_id
 """

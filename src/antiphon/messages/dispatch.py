@@ -12,9 +12,8 @@ from uuid import UUID
 
 import structlog
 
-from antiphon.core.clock import boottime
 from antiphon.messages import lanes
-from antiphon.messages.lane_run import AWAY, IDLE, Worker, pause, serve
+from antiphon.messages.lane_run import AWAY, IDLE, Worker, pause, serve, wall_of
 
 log = structlog.get_logger()
 
@@ -46,7 +45,7 @@ async def _take_some(worker: Worker, owned: dict[UUID, asyncio.Task[None]], stop
     for org_id, lane_id in due:
         if lane_id in owned:
             continue
-        wall = boottime() + worker.lease - 1
+        wall = wall_of(worker)
         async with worker.database.transaction(org_id) as conn:
             lane = await lanes.take(conn, org_id, lane_id, worker.id, worker.lease)
         if lane is not None:

@@ -28,7 +28,7 @@ LEASE_SECONDS = 15.0
 
 def traffic_of(purpose: Purpose) -> TrafficClass:
     """Marketing goes in the bulk class, the rest in the transactional one."""
-    return "bulk" if purpose is Purpose.MARKETING else "transactional"
+    return "bulk" if purpose == Purpose.MARKETING else "transactional"
 
 
 class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ SAVE_LANE = """
             %(in_flight)s, %(daily_cap)s)
         ON CONFLICT (org_id, id) DO UPDATE
        SET rate = excluded.rate, burst = excluded.burst, in_flight = excluded.in_flight,
-           daily_cap = excluded.daily_cap
+           daily_cap = excluded.daily_cap, next_due_at = now()
 """
 
 
@@ -220,6 +220,11 @@ LANES_TO_OWN = """
 """
 
 
+async def database_now(conn: Connection) -> datetime:
+    """The only clock that decides."""
+    return await db.value(conn, "SELECT now()")
+
+
 async def take(
     conn: Connection, org_id: UUID, lane_id: UUID, worker: UUID, lease: float = LEASE_SECONDS
 ) -> Owned | None:
@@ -234,19 +239,17 @@ TAKE = """
 """
 
 
-async def renew(conn: Connection, lane: Owned, worker: UUID, lease: float = LEASE_SECONDS) -> bool:
-    """Another lease for the owner; False when the lane has moved."""
-    return (
-        await db.execute(
-            conn, RENEW, org_id=lane.org_id, id=lane.id, worker=worker, epoch=lane.epoch, lease=lease
-        )
-        == 1
+async def renew(conn: Connection, lane: Owned, worker: UUID, lease: float = LEASE_SECONDS) -> Owned | None:
+    """Another lease for the owner, and the lane as its sender now wants it; None when the lane has moved."""
+    return await db.find(
+        conn, Owned, RENEW, org_id=lane.org_id, id=lane.id, worker=worker, epoch=lane.epoch, lease=lease
     )
 
 
 RENEW = """
     UPDATE lanes SET lease_until = now() + make_interval(secs => %(lease)s)
      WHERE org_id = %(org_id)s AND id = %(id)s AND owner = %(worker)s AND epoch = %(epoch)s AND lease_until > now()
+    RETURNING org_id, id, account_id, provider, channel, epoch, in_flight, doubt_after
 """
 
 
@@ -269,13 +272,16 @@ async def look_again(conn: Connection, org_id: UUID, lane_id: UUID) -> None:
 LOOK_AGAIN = """
     UPDATE lanes SET next_due_at = soonest.at
       FROM (SELECT least(
-                (SELECT greatest(min(first.due_at), l.blocked_until)
+                (SELECT greatest(min(first.due_at), l.blocked_until,
+                                 CASE WHEN l.day_count >= l.daily_cap
+                                      THEN (l.day + 1)::timestamp AT TIME ZONE 'UTC' END)
                    FROM lanes l JOIN gates g ON g.org_id = l.org_id AND g.lane_id = l.id CROSS JOIN LATERAL (
                      SELECT o.due_at FROM outbox o
                       WHERE o.org_id = %(org_id)s AND o.lane_id = %(id)s AND o.gate_id = g.id AND o.state = 0
                       ORDER BY o.due_at LIMIT 1) first
                   WHERE l.org_id = %(org_id)s AND l.id = %(id)s AND l.paused_reason IS NULL AND g.is_open
-                  GROUP BY l.blocked_until),
+                    AND (g.valid_until IS NULL OR g.valid_until > now())
+                  GROUP BY l.blocked_until, l.day, l.day_count, l.daily_cap),
                 (SELECT o.due_at FROM outbox o
                   WHERE o.org_id = %(org_id)s AND o.lane_id = %(id)s AND o.state IN (1, 2)
                   ORDER BY o.due_at LIMIT 1),

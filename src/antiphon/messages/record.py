@@ -21,6 +21,7 @@ from antiphon.messages.claim import Claimed
 from antiphon.messages.lanes import Owned
 from antiphon.messages.ledger import Locked
 from antiphon.messages.model import PROVEN, RETRIES, Fact, Settlement, backoff
+from antiphon.providers import registry
 from antiphon.providers.contract import (
     Accepted,
     AccountFault,
@@ -56,8 +57,11 @@ class PollPlan(msgspec.Struct, frozen=True, kw_only=True):
     limit: timedelta
 
 
-def settlement(told: Told, *, doubt_after: timedelta) -> Settlement:
-    """What an outcome means for its message. Pure but for the jitter."""
+def settlement(told: Told, *, doubt_after: timedelta, takes_key: bool = False) -> Settlement:
+    """What an outcome means for its message. Pure but for the jitter.
+
+    A provider that takes a key is simply asked again when it is not known what it did: the key makes it harmless.
+    """
     outcome, at = told.outcome, told.at
     match outcome:
         case Accepted():
@@ -78,6 +82,9 @@ def settlement(told: Told, *, doubt_after: timedelta) -> Settlement:
             return Settlement(after="again", reason="not_sent", due_at=at + wait, counts_retry=True)
         case NotSent():
             return Settlement(after="gone", fact="failed", reason="given_up")
+        case Unknown() if takes_key and told.claimed.retries < RETRIES:
+            wait = backoff(told.claimed.retries)
+            return Settlement(after="again", reason="replayed", due_at=at + wait, counts_retry=True)
         case Unknown():
             return Settlement(after="doubt", fact="unknown", reason="unknown", due_at=at + doubt_after)
 
@@ -179,7 +186,8 @@ async def record_any(
     locked = await ledger.lock(conn, lane.org_id, ids)
     found = await db.tuples(conn, LOCK_QUEUE, org_id=lane.org_id, ids=ids)
     stands = {id_: Place(state, attempt_no) for id_, state, attempt_no in found}
-    outcomes = [(told, settlement(told, doubt_after=doubt_after)) for told in tolds]
+    takes_key = registry.get(lane.provider).idempotency is not None
+    outcomes = [(told, settlement(told, doubt_after=doubt_after, takes_key=takes_key)) for told in tolds]
     facts = [_fact(t, s, locked, stands.get(t.claimed.message_id)) for t, s in outcomes]
     moved = ledger.settle(locked, [fact for fact in facts if fact is not None])
     proven = {id_ for id_, held in locked.items() if held.row.status in PROVEN}
@@ -237,7 +245,7 @@ def _fact(told: Told, settled: Settlement, locked: dict[UUID, Locked], place: Pl
         held = locked.get(claimed.message_id)
         if held is None or held.row.status != "unknown" or not is_current:
             return None
-        kind, reason = "not_sent", ""
+        kind, reason = "replayed" if isinstance(outcome, Unknown) else "not_sent", ""
     if kind == "unknown" and not is_current:
         return None
     return Fact(

@@ -91,6 +91,42 @@ SELECT message_id, attempt_no, fate, now() FROM late
 """
 
 
+async def release(conn: Connection, lane: Owned, begun: set[tuple[UUID, int]]) -> int:
+    """Let go what a claim took whose answer was lost: this owner's open attempts of which it never began a call.
+
+    Only the owner itself may ask, naming every attempt that it has begun and not recorded. `lanes.renew` before it
+    waits for a claim that may still be committing.
+    """
+    known = sorted(begun)
+    return await db.execute(
+        conn, RELEASE, org_id=lane.org_id, lane_id=lane.id, epoch=lane.epoch,
+        ids=[message_id for message_id, _ in known], numbers=[number for _, number in known],
+    )  # fmt: skip
+
+
+RELEASE = """
+WITH lost AS MATERIALIZED (
+    SELECT o.message_id, o.attempt_no
+      FROM outbox o JOIN attempts a ON a.org_id = %(org_id)s AND a.message_id = o.message_id
+                                   AND a.attempt_no = o.attempt_no
+     WHERE o.org_id = %(org_id)s AND o.lane_id = %(lane_id)s AND o.state = 1 AND a.epoch = %(epoch)s
+       AND a.outcome IS NULL
+       AND NOT EXISTS (SELECT FROM unnest(%(ids)s::uuid[], %(numbers)s::int[]) AS b (message_id, attempt_no)
+                        WHERE b.message_id = o.message_id AND b.attempt_no = o.attempt_no)
+     ORDER BY o.message_id
+       FOR UPDATE OF o
+), closed AS (
+    UPDATE attempts a
+       SET outcome = 'not_sent', code = 'not_begun', reason = 'the claim''s answer was lost', finished_at = now()
+      FROM lost
+     WHERE a.org_id = %(org_id)s AND a.message_id = lost.message_id AND a.attempt_no = lost.attempt_no
+)
+UPDATE outbox o SET state = 0, due_at = o.order_at, wait_reason = 'released'
+  FROM lost
+ WHERE o.org_id = %(org_id)s AND o.message_id = lost.message_id
+"""
+
+
 async def resolve_doubts(conn: Connection, lane: Owned, worker: UUID) -> int:
     """Apply the policy to doubts whose time has come; returns how many."""
     due = await db.tuples(
