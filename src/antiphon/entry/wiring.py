@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from antiphon.campaigns.jobs import (
-    CancelRemaining,
-    ExpandAudience,
-    ExpandUpperHalf,
-    cancel_remaining,
-    expand_audience,
-    expand_upper_half,
-)
+from collections.abc import Awaitable, Callable
+
+from antiphon.campaigns import jobs as campaigns
+from antiphon.campaigns.jobs import CancelRemaining, ExpandAudience, ExpandUpperHalf
+from antiphon.contacts.jobs import ImportContacts, import_contacts
 from antiphon.entry import loops
 from antiphon.entry.loops import Loop, Round, repeated
 from antiphon.jobs.model import Handlers
@@ -17,10 +14,14 @@ from antiphon.organizations.jobs import TidyUp, tidy_up
 
 HANDLERS: Handlers = {
     TidyUp: tidy_up,
-    ExpandAudience: expand_audience,
-    ExpandUpperHalf: expand_upper_half,
-    CancelRemaining: cancel_remaining,
+    ImportContacts: import_contacts,
+    ExpandAudience: campaigns.expand_audience,
+    ExpandUpperHalf: campaigns.expand_upper_half,
+    CancelRemaining: campaigns.cancel_remaining,
 }
+
+# what handlers keep open from step to step
+AT_THE_END: tuple[Callable[[], Awaitable[None]], ...] = (import_contacts.close,)
 
 ROUNDS: tuple[Round, ...] = (
     Round("funnels", 1.0, loops.fold_funnels),

@@ -83,3 +83,5 @@ async def run_loops(ready: Working, stop: asyncio.Event) -> None:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        for close in wiring.AT_THE_END:
+            await close()
