@@ -148,7 +148,7 @@ async def check_audience(conn: Connection, org_id: UUID, audience: Audience) -> 
         org_id=org_id,
         ids=[*audience.groups, *audience.exclude_groups],
     )
-    known = {group_id for group_id, _, _ in groups}
+    known_groups = {group_id for group_id, _, _ in groups}
     contacts = await db.tuples(
         conn,
         """
@@ -158,10 +158,15 @@ async def check_audience(conn: Connection, org_id: UUID, audience: Audience) -> 
         org_id=org_id,
         ids=[*audience.contacts, *audience.exclude_contacts],
     )
-    known |= {contact_id for (contact_id,) in contacts}
+    known_contacts = {contact_id for (contact_id,) in contacts}
     wrong = [
         FieldError(f"{name}[{index}]", "does not exist in this organization", str(wanted))
-        for name in ("groups", "contacts", "exclude_groups", "exclude_contacts")
+        for name, known in (
+            ("groups", known_groups),
+            ("contacts", known_contacts),
+            ("exclude_groups", known_groups),
+            ("exclude_contacts", known_contacts),
+        )
         for index, wanted in enumerate(getattr(audience, name))
         if wanted not in known
     ]

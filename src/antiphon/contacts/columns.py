@@ -108,7 +108,7 @@ def map_columns(header: Sequence[str], said: Mapping[str, str], *, keep_unknown:
         field = wanted.get(name) or BY_NAME.get(key_of(name)) or ""
         if not field or (name not in wanted and field not in ADDRESS_FIELDS and field in fields):
             unknown.append(name)
-            field = f"attr:{attribute_of(name)}" if keep_unknown else SKIP
+            field = _free_attribute(attribute_of(name), fields) if keep_unknown else SKIP
         fields.append(field)
     if "name" in fields and "last_name" in fields and "first_name" not in fields:
         fields[fields.index("name")] = "first_name"
@@ -126,6 +126,12 @@ def map_columns(header: Sequence[str], said: Mapping[str, str], *, keep_unknown:
             code="no_address_column",
         )
     return Mapped(fields=fields, unknown=unknown)
+
+
+def _free_attribute(name: str, fields: Sequence[str]) -> str:
+    """The attribute, numbered if another column has the name."""
+    numbered = (f"attr:{name[:60]}_{n}" for n in range(2, len(fields) + 3))
+    return next(field for field in (f"attr:{name}", *numbered) if field not in fields)
 
 
 def _check_said(header: Sequence[str], said: Mapping[str, str]) -> dict[str, str]:
