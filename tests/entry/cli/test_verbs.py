@@ -30,7 +30,9 @@ def machine(db_urls: DatabaseUrls, tmp_path: Path) -> Machine:
 @pytest.fixture
 def house(machine: Machine) -> Machine:
     """A machine with an organization, a sender that reaches nobody, and a template."""
-    machine.do("init", "Lakeside Hotels", "--country", "DE", "--timezone", "Europe/Berlin")
+    made = machine.do("init", "Lakeside Hotels", "--country", "DE", "--timezone", "Europe/Berlin",
+                      "--owner", "Anna@Example.com")  # fmt: skip
+    assert "Owner anna@example.com" in made.out
     machine.do(
         "sender", "add", "Shop", "--provider", "wsapme", "--address", "5511",
         "-c", "token=-", "-c", "base_url=http://127.0.0.1:9/v1", given="a token\n",

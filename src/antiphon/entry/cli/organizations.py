@@ -23,14 +23,17 @@ def init(
     timezone: Timezone = "UTC",
     country: Country = None,
     language: Language = "en",
+    owner: Annotated[
+        str | None, typer.Option(help="Email address of who owns it.", show_default=False)
+    ] = None,
 ) -> None:
-    """Make the schema, the first organization and its key."""
+    """Make the schema, the first organization, its owner and key."""
     from antiphon.entry.cli import session
 
-    session.run(_init(name, timezone, country, language))
+    session.run(_init(name, timezone, country, language, owner))
 
 
-async def _init(name: str, timezone: str, country: str | None, language: str) -> None:
+async def _init(name: str, timezone: str, country: str | None, language: str, owner: str | None) -> None:
     import asyncio
 
     from antiphon.core import migrate, roles
@@ -40,16 +43,19 @@ async def _init(name: str, timezone: str, country: str | None, language: str) ->
     try:
         if prepared.urls.owner:
             await asyncio.to_thread(migrate.apply, prepared.urls.owner)
-        await _create(name, timezone, country, language)
+        await _create(name, timezone, country, language, owner)
     finally:
         await asyncio.to_thread(prepared.release)
-    typer.echo("What next: antiphon up, then antiphon sender add --help.")
+    typer.echo("What next: antiphon sender add --help, then antiphon up.")
 
 
-async def _create(name: str, timezone: str, country: str | None, language: str) -> None:
+async def _create(
+    name: str, timezone: str, country: str | None, language: str, owner: str | None = None
+) -> None:
     from antiphon.core.db import Database
     from antiphon.entry.cli import session
-    from antiphon.organizations import service
+    from antiphon.organizations import service, users
+    from antiphon.organizations.model import Actor
 
     async with (
         session.opened() as (_, urls),
@@ -58,6 +64,11 @@ async def _create(name: str, timezone: str, country: str | None, language: str) 
         organization, _, token = await service.init(
             database, name, timezone=timezone, country=country, language=language
         )
+        actor = Actor.operator(organization.id)
+        if owner is not None:
+            async with database.transaction(organization.id) as conn:
+                user = await users.add_member(conn, actor, owner, "", "admin")
+            typer.echo(f"Owner {user.email}: {user.id}")
     typer.echo(f"Organization {organization.name}: {organization.id}")
     _tell_token(token)
 
