@@ -50,6 +50,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         super().__init__(*args, **kwargs)
         self.after_commit: dict[object, Callable[[], Awaitable[None]]] = {}
         self.first_row: tuple[Any, ...] | None = None
+        self.reused: psycopg.AsyncCursor[tuple[Any, ...]] | None = None
         self.used_at = 0.0
 
 
@@ -201,10 +202,25 @@ async def organization(conn: Connection, org_id: UUID) -> AsyncIterator[None]:
     await conn.execute("RELEASE SAVEPOINT part", prepare=False)
 
 
+async def _run(
+    conn: Connection, sql: LiteralString, params: Mapping[str, Any]
+) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+    """Run a statement on the connection's own cursor: making one each time costs a seventh of a small statement.
+
+    Whoever calls reads the result before it awaits anything else.
+    """
+    cursor = conn.reused
+    if cursor is None:
+        cursor = conn.reused = conn.cursor()
+    return await cursor.execute(sql, params)
+
+
 async def rows(conn: Connection, cls: type[T], sql: LiteralString, /, **params: Any) -> list[T]:
     """All rows, each as `cls(**columns)`, in the statement's order."""
-    cursor = await conn.execute(sql, params)
-    names = [column.name for column in cursor.description or ()]
+    cursor = await _run(conn, sql, params)
+    result = cursor.pgresult
+    assert result is not None
+    names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
     return [cls(**dict(zip(names, row, strict=True))) for row in await cursor.fetchall()]
 
 
@@ -226,18 +242,18 @@ async def one(conn: Connection, cls: type[T], sql: LiteralString, /, **params: A
 
 async def tuples(conn: Connection, sql: LiteralString, /, **params: Any) -> list[tuple[Any, ...]]:
     """All rows as bare tuples: for hot paths and for statements whose rows have no name."""
-    return await (await conn.execute(sql, params)).fetchall()
+    return await (await _run(conn, sql, params)).fetchall()
 
 
 async def value(conn: Connection, sql: LiteralString, /, **params: Any) -> Any:
     """The first column of the first row, or None when there is no row."""
-    row = await (await conn.execute(sql, params)).fetchone()
+    row = await (await _run(conn, sql, params)).fetchone()
     return row[0] if row else None
 
 
 async def execute(conn: Connection, sql: LiteralString, /, **params: Any) -> int:
     """Run a statement for its effect; returns how many rows it touched."""
-    return (await conn.execute(sql, params)).rowcount
+    return (await _run(conn, sql, params)).rowcount
 
 
 def json(value: object) -> Jsonb:
