@@ -9,15 +9,13 @@ from uuid import UUID
 from msgspec import Struct
 
 from antiphon.contacts import import_queries, import_records, queries
+from antiphon.contacts.audience import PLAN_FOR_ANYBODY
 from antiphon.contacts.import_model import Batch, LineError, Outcome, Plan, Stored
 from antiphon.core import clock, db
 from antiphon.core.db import Connection
 from antiphon.core.errors import Conflict
 
 BOUND_WAITS: LiteralString = "SET LOCAL lock_timeout = '10s'"
-# An organization that the statistics do not know yet seems to have one row, so any index that begins with it seems as
-# good as the right one, and a match takes a scan of all its addresses. A generic plan asks for the average instead.
-PLAN_FOR_ANYBODY: LiteralString = "SET LOCAL plan_cache_mode = force_generic_plan"
 
 
 class Order(Struct, frozen=True):

@@ -87,7 +87,7 @@ async def take_ambiguous(conn: Connection) -> list[tuple[int, list[UUID], str]]:
         conn,
         """
         WITH ambiguous AS (
-            SELECT line, array_agg(DISTINCT owner) AS owners, string_agg(value, ', ' ORDER BY id) AS addresses
+            SELECT line, array_agg(DISTINCT owner) AS owners, string_agg(value, ', ' ORDER BY id) AS said
               FROM import_addresses WHERE owner IS NOT NULL
              GROUP BY line HAVING count(DISTINCT owner) > 1
         ), people AS (
@@ -97,10 +97,10 @@ async def take_ambiguous(conn: Connection) -> list[tuple[int, list[UUID], str]]:
         ), agreed AS (
             DELETE FROM import_consents WHERE line IN (SELECT line FROM ambiguous)
         )
-        SELECT line, owners, addresses FROM ambiguous ORDER BY line
+        SELECT line, owners, said FROM ambiguous ORDER BY line
         """,
     )
-    return [(line, owners, addresses) for line, owners, addresses in found]
+    return [(line, owners, said) for line, owners, said in found]
 
 
 async def name_owners(conn: Connection) -> int:
