@@ -17,8 +17,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from antiphon.contacts import groups, importer, imports
 from antiphon.contacts.groups import NewGroup
-from antiphon.contacts.import_model import Import, ImportOptions, LineError
+from antiphon.contacts.import_model import Import, ImportOptions
 from antiphon.contacts.importer import Watch
+from antiphon.contacts.imports import RefusedLine
 from antiphon.core.errors import Problem
 from antiphon.entry.cli.session import Session
 
@@ -70,7 +71,7 @@ async def import_quietly(
     return done
 
 
-async def refused(found: Session, import_id: UUID, limit: int = SHOWN) -> list[LineError]:
+async def refused(found: Session, import_id: UUID, limit: int = SHOWN) -> list[RefusedLine]:
     """The first lines that were refused."""
     return (await found.do(imports.list_errors, import_id, limit)).items
 

@@ -11,7 +11,8 @@ import typer
 
 from antiphon.campaigns import results
 from antiphon.campaigns.model import Preview
-from antiphon.contacts.import_model import Import, LineError
+from antiphon.contacts.import_model import Import
+from antiphon.contacts.imports import RefusedLine
 from antiphon.core import db
 from antiphon.core.settings import Settings
 from antiphon.entry.cli.session import Session
@@ -45,7 +46,7 @@ def _say(label: str, text: str) -> None:
         typer.echo(f"{label if i == 0 else '':<{LABEL}}{line}")
 
 
-def say_import(done: Import, refused: list[LineError]) -> None:
+def say_import(done: Import, refused: list[RefusedLine]) -> None:
     """How the file went in."""
     bad = [error for error in refused if error.code != "duplicate"]
     twice = [error for error in refused if error.code == "duplicate"]
