@@ -33,18 +33,29 @@ class Scene(msgspec.Struct, frozen=True):
         for road in (self.keyed, self.blind):
             await road.send(count, first=first, **fields)
 
+    async def takes(self, seconds: float) -> None:
+        """Let both providers take so long for each answer."""
+        latency = {"latency": {"least": seconds, "mean": seconds, "most": seconds}}
+        await self.sim.scenario({"keyed": latency, "wsapme": latency})
+
     async def called(self, provider: str, **filters: Any) -> list[dict[str, Any]]:
         """The sends that the simulator has received."""
         return await self.sim.log(provider=provider, operation="send", limit=100_000, **filters)
 
-    async def progress(self, at_least: int, seconds: float = 20) -> None:
-        """Wait until the simulator has received so many sends of both together."""
+    async def received(self) -> int:
+        """How many sends the simulator has received."""
+        sends = (await self.sim.summary())["sends"]
+        return sum(n for verdicts in sends.values() for n in verdicts.values())
+
+    async def progress(self, count: int, *, more: bool = False, seconds: float = 20) -> None:
+        """Wait until the simulator has received so many sends of both together (`more`: from now on)."""
+        wanted = count + (await self.received() if more else 0)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if len(await self.called("keyed")) + len(await self.called("wsapme")) >= at_least:
+            if await self.received() >= wanted:
                 return
             await asyncio.sleep(0.05)
-        raise AssertionError(f"fewer than {at_least} sends after {seconds} s: {await self.stands()}")
+        raise AssertionError(f"fewer than {wanted} sends after {seconds} s: {await self.stands()}")
 
     async def stands(self) -> dict[str, dict[str, int]]:
         """Statuses on both roads."""

@@ -3,21 +3,26 @@ elsewhere every doubtful message is `unknown`: at most what was in flight, none 
 
 from __future__ import annotations
 
+import asyncio
+import random
 import signal
 
 import pytest
 
-from tests.faults.scene import IN_FLIGHT, Scene
+from antiphon.core.db import Database
+from tests.faults.processes import Workers
+from tests.faults.scene import IN_FLIGHT, Scene, build_scene
+from tests.simulator_process import Simulator
 
 COUNT = 150
 
 POINTS = {
-    "claim_committed": "claimed, nothing rendered",
-    "rendered": "rendered, nothing written",
+    "claim_committed": "claimed and nothing rendered",
+    "rendered": "rendered and nothing written",
     "request_half_written": "half of a request written",
     "request_written": "a request written",
-    "answer_read": "the answer read, not recorded",
-    "record_sent": "the record sent, not committed",
+    "answer_read": "the answer read and not recorded",
+    "record_sent": "the record sent and not committed",
     "record_committed": "the record committed",
 }
 
@@ -30,4 +35,42 @@ async def test_killed_with(scene: Scene, point: str) -> None:
     assert await worker.ended() == -signal.SIGKILL
     await scene.workers.start()
     await scene.finished(COUNT, doubts=IN_FLIGHT)
+    await scene.ends()
+
+
+async def test_killed_while_the_provider_has_taken_them_and_withholds_its_answers(scene: Scene) -> None:
+    for provider in ("keyed", "wsapme"):
+        await scene.sim.fault(provider=provider, answer="hang", skip=30, count=IN_FLIGHT)
+    await scene.send(COUNT)
+    worker = await scene.workers.start()
+    await scene.progress(2 * (30 + IN_FLIGHT))
+    await asyncio.sleep(0.2)
+    worker.kill()
+    await worker.ended()
+    await scene.workers.start()
+    assert await scene.finished(COUNT, doubts=IN_FLIGHT) == IN_FLIGHT, (
+        "each of them is in doubt, and no other"
+    )
+    replayed = await scene.called("keyed", verdict="replayed")
+    assert len(replayed) == IN_FLIGHT, "and under their keys they were asked again"
+    await scene.ends()
+
+
+async def test_killed_eight_times_at_random(
+    database: Database, worker_database: Database, sim: Simulator, workers: Workers
+) -> None:
+    chance, count, kills = random.Random(4711), 500, 8
+    scene = await build_scene(database, worker_database, sim, workers, rate=50)
+    await scene.takes(0.25)
+    await scene.send(count)
+    for _ in range(kills):
+        worker = await workers.start()
+        await scene.progress(10, more=True)
+        await asyncio.sleep(chance.uniform(0.0, 0.8))
+        worker.kill()
+        await worker.ended()
+    await workers.start()
+    left = await scene.finished(count, doubts=kills * IN_FLIGHT, seconds=60)
+    print(f"{left} of {count} in doubt after {kills} kills with {IN_FLIGHT} in flight")
+    assert left > 0, "no kill has hit a call: this proves nothing"
     await scene.ends()
