@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, LiteralString
 from urllib.parse import urlsplit
@@ -47,14 +47,21 @@ class Shop(msgspec.Struct, frozen=True):
     def org_id(self) -> UUID:
         return self.actor.org_id
 
-    async def hand_over(self, *names: str, to: str = "+60111111111", hours: float = 0) -> list[UUID]:
+    async def hand_over(self, *names: str, to: str = "+60111111111", hours: int = 0) -> list[UUID]:
         """A message to somebody for each of the provider's names, accepted under it (so many hours ago)."""
         made: list[UUID] = []
         for name in names:
             message = OutgoingMessage(sender=str(self.sender.id), to=to, text=f"Hello, {name}")
             async with self.database.transaction(self.org_id) as conn:
                 made += (await send(conn, self.actor, [message])).ids
-            await self._dispatch(name, hours)
+            await self._dispatch(name)
+        if hours:
+            await self.ask(
+                "UPDATE messages SET sent_at = now() - make_interval(hours => %(hours)s)"
+                " WHERE org_id = %(org_id)s AND id = ANY(%(ids)s) RETURNING id",
+                hours=hours,
+                ids=made,
+            )
         return made
 
     async def enqueue(self, to: str = "+60111111111", **fields: Any) -> UUID:
@@ -64,17 +71,31 @@ class Shop(msgspec.Struct, frozen=True):
         async with self.database.transaction(self.org_id) as conn:
             return (await send(conn, self.actor, [message])).ids[0]
 
-    async def _dispatch(self, name: str, hours: float) -> None:
-        for claimed in (found := await self.claim())[1]:
-            told = record.Told(
-                claimed=claimed,
-                outcome=Accepted(provider_message_id=name),
-                at=clock.now() - timedelta(hours=hours),
-            )
-            async with self.database.transaction(self.org_id) as conn:
-                await record.record(conn, found[0], [told], poll=None, doubt_after=timedelta(minutes=15))
+    async def hand_over_to_crowd(self, names: Sequence[str]) -> list[UUID]:
+        """The same in one go, to as many people."""
+        messages = [
+            OutgoingMessage(sender=str(self.sender.id), to=f"+601{20_000_000 + n}", text="Hello")
+            for n in range(len(names))
+        ]
+        async with self.database.transaction(self.org_id) as conn:
+            made = (await send(conn, self.actor, messages)).ids
+        await self._dispatch(*names)
+        return made
 
-    async def claim(self) -> tuple[lanes.Owned, list[claim.Claimed]]:
+    async def _dispatch(self, *names: str) -> None:
+        lane, claimed = await self.claim(len(names))
+        told = [
+            record.Told(
+                claimed=each,
+                outcome=Accepted(provider_message_id=name),
+                at=clock.now(),
+            )
+            for each, name in zip(sorted(claimed, key=lambda c: c.message_id), names, strict=True)
+        ]
+        async with self.database.transaction(self.org_id) as conn:
+            await record.record(conn, lane, told, poll=None, doubt_after=timedelta(minutes=15))
+
+    async def claim(self, room: int = 10) -> tuple[lanes.Owned, list[claim.Claimed]]:
         """What a dispatcher would take now."""
         worker = ids.new_id()
         async with self.database.transaction(self.org_id) as conn:
@@ -86,7 +107,7 @@ class Shop(msgspec.Struct, frozen=True):
             lane = await lanes.take(conn, self.org_id, self.sender.id, worker)
             assert lane is not None
             _, claimed = await claim.claim(
-                conn, lane, worker, room=10, call_timeout=timedelta(seconds=10), lease=15, replay=None
+                conn, lane, worker, room=room, call_timeout=timedelta(seconds=10), lease=15, replay=None
             )
         return lane, claimed
 
@@ -132,7 +153,9 @@ async def build(
     async with database.transaction(organization.id) as conn:
         new = NewAccount(provider=provider, name="test", credentials=dict(credentials))
         account = await senders.add_account(conn, actor, VAULT, new)
-        added = NewSender(account_id=account.id, channel="whatsapp", address=address, rate=1000, in_flight=64)
+        added = NewSender(
+            account_id=account.id, channel="whatsapp", address=address, rate=10_000, in_flight=1000
+        )
         sender = await lane_service.add_sender(conn, actor, added)
         webhook = await senders.get_webhook(conn, actor, VAULT, account.id, "http://shop.example")
     return Shop(database, actor, account.id, sender, urlsplit(webhook.url).path)

@@ -54,15 +54,19 @@ class _Waiting:
 class Intake:
     """What this process has taken in and not committed yet."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, *, most_waiting: int = MOST_WAITING, most_bytes: int = MOST_BYTES
+    ) -> None:
         self._database = database
+        self._most_waiting = most_waiting
+        self._most_bytes = most_bytes
         self._waiting: deque[_Waiting] = deque()
         self._committers: set[asyncio.Task[None]] = set()
         self.bytes_held = 0
 
     def check_room(self, more: int = 0) -> None:
         """Raise Unavailable when there is no room for another webhook, or for so many bytes more."""
-        if len(self._waiting) >= MOST_WAITING or self.bytes_held + more > MOST_BYTES:
+        if len(self._waiting) >= self._most_waiting or self.bytes_held + more > self._most_bytes:
             raise Unavailable(
                 "too_much_waits",
                 "more webhooks come in than can be stored; send it again later",
