@@ -40,18 +40,19 @@ def test_a_function_fits_on_a_screen_and_its_signature_in_a_head(module: Module)
 
 
 def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """How many a caller must think of: not `self`, nor `conn`, which all have; a route's are its query string."""
-    if any(_is_route(decorator) for decorator in function.decorator_list):
+    """How many a caller must think of: not `self`, nor `conn`, which all have; a route's are its query string, those of
+    a verb of the command line its options."""
+    if any(_is_declared(decorator) for decorator in function.decorator_list):
         return 0
     arguments = function.args
     names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
     return len([name for name in names if name not in {"self", "cls", "conn"}])
 
 
-def _is_route(decorator: ast.expr) -> bool:
-    routes = {"get", "post", "put", "patch", "delete"}
+def _is_declared(decorator: ast.expr) -> bool:
+    kinds = {"get", "post", "put", "patch", "delete", "verb"}
     return (
         isinstance(decorator, ast.Call)
         and isinstance(decorator.func, ast.Name)
-        and decorator.func.id in routes
+        and decorator.func.id in kinds
     )

@@ -10,11 +10,15 @@ from uuid import UUID
 import typer
 
 from antiphon.entry.cli.options import Org, Yes
+from antiphon.entry.cli.shape import verb
 
 if TYPE_CHECKING:
     from antiphon.campaigns.model import Campaign, Preview
     from antiphon.entry.cli.importing import File
     from antiphon.entry.cli.session import Session
+
+EXAMPLE = """antiphon blast send --tag Raya --to @guests.csv \\
+    --template Invite --sender Shop --rate 20/s"""
 
 Blast = Annotated[str, typer.Argument(metavar="ID", help="The blast's id, or last.", show_default=False)]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay and show how it moves.")]
@@ -31,6 +35,7 @@ Country = Annotated[str | None, typer.Option(help="Country of the file's nationa
 Map = Annotated[list[str] | None, typer.Option("--map", help="COLUMN=field of the file; several.")]
 
 
+@verb(EXAMPLE)
 def send(
     to: Annotated[list[str], typer.Option(help="@FILE or a group's name; several.", show_default=False)],
     sender: Annotated[str, typer.Option(help="From which sender: name or id.", show_default=False)],
@@ -156,6 +161,7 @@ async def _watch(found: Session, campaign_id: UUID) -> None:
     await watching.watch(found, campaign_id)
 
 
+@verb("antiphon blast show last --watch")
 def show(blast: Blast, watch: Watch = False, org: Org = None) -> None:
     """Show a blast's funnel, once or as it moves."""
     from antiphon.entry.cli import session, watching
@@ -182,6 +188,7 @@ async def _find(found: Session, wanted: str) -> UUID:
     return page.items[0].id
 
 
+@verb("antiphon blast list --tag Raya --since 2027-03-01")
 def list_all(
     tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only of this follow-up stage.")] = None,
@@ -236,16 +243,19 @@ def _day(text: str | None, option: str) -> date | None:
         raise typer.BadParameter(f"{text!r} is not a day like 2027-03-01", param_hint=option) from None
 
 
+@verb("antiphon blast pause last")
 def pause(blast: Blast, org: Org = None) -> None:
     """Pause a blast: what has not left yet, waits."""
     _change(blast, "pause", org)
 
 
+@verb("antiphon blast resume last")
 def resume(blast: Blast, org: Org = None) -> None:
     """Go on with a paused blast."""
     _change(blast, "resume", org)
 
 
+@verb("antiphon blast cancel last")
 def cancel(blast: Blast, yes: Yes = False, org: Org = None) -> None:
     """End a blast: what has not left yet, never leaves."""
     if not yes:
@@ -267,6 +277,7 @@ def _change(blast: str, verb: str, org: str | None) -> None:
     session.run(work())
 
 
+@verb("antiphon blast close last --to +60123456789")
 def close(
     blast: Blast,
     to: Annotated[
@@ -296,6 +307,7 @@ def _whose(to: str, reason: str, kind: Any) -> Any:
         return kind(to=to, reason=reason)
 
 
+@verb("antiphon blast follow-up last --from not_read --text 'Still on?'")
 def follow_up(
     blast: Blast,
     from_: Annotated[

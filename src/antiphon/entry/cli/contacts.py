@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from antiphon.entry.cli.options import Org
+from antiphon.entry.cli.shape import verb
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from antiphon.entry.cli.session import Session
 
 
+@verb("antiphon contacts import guests.xlsx --group Guests --country DE")
 def import_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or XLSX.", show_default=False)],
     group: Annotated[str | None, typer.Option(help="Put them into this group; made if new.")] = None,
@@ -81,6 +83,7 @@ async def _write_errors(found: Session, import_id: UUID, path: Path) -> None:
             target.write(part)
 
 
+@verb("antiphon contacts list --search 'anna berg'")
 def list_all(
     search: Annotated[str | None, typer.Option(help="A part of name, number or email.")] = None,
     limit: Annotated[int, typer.Option(help="How many.", min=1, max=200)] = 20,
@@ -104,6 +107,7 @@ def list_all(
     session.run(work())
 
 
+@verb("antiphon contacts imports")
 def imports_list(org: Org = None) -> None:
     """List the imports, the newest first."""
     from antiphon.contacts import imports

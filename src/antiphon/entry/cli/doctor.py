@@ -8,6 +8,7 @@ from uuid import UUID
 import typer
 
 from antiphon.entry.cli.options import Org
+from antiphon.entry.cli.shape import verb
 
 if TYPE_CHECKING:
     from antiphon.core.roles import DatabaseUrls
@@ -37,6 +38,7 @@ class Report:
             typer.echo(f"        {remedy}")
 
 
+@verb("antiphon doctor --brief")
 def doctor(
     brief: Annotated[bool, typer.Option("--brief", help="Only what is wrong.")] = False, org: Org = None
 ) -> None:

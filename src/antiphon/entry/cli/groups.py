@@ -8,6 +8,7 @@ from uuid import UUID
 import typer
 
 from antiphon.entry.cli.options import Org
+from antiphon.entry.cli.shape import verb
 
 if TYPE_CHECKING:
     from antiphon.contacts.model import Group
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The group's name.", show_default=False)]
 
 
+@verb("antiphon group create Guests")
 def create(
     name: Name,
     description: Annotated[str | None, typer.Option(help="What it is for.", show_default=False)] = None,
@@ -34,6 +36,7 @@ def create(
     session.run(work())
 
 
+@verb("antiphon group list")
 def list_all(org: Org = None) -> None:
     """List the groups."""
     from antiphon.contacts import groups
@@ -57,6 +60,7 @@ def list_all(org: Org = None) -> None:
     session.run(work())
 
 
+@verb("antiphon group add Guests +4915112345678")
 def add(
     name: Name,
     contact: Annotated[

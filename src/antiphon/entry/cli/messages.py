@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from antiphon.entry.cli.options import Org
+from antiphon.entry.cli.shape import verb
 
 
+@verb("antiphon message explain 0191d2c4-…")
 def explain(
     message: Annotated[str, typer.Argument(metavar="ID", help="The message's id.", show_default=False)],
     org: Org = None,
@@ -31,6 +33,7 @@ def explain(
     session.run(work())
 
 
+@verb("antiphon message list --status failed")
 def list_newest(
     status: Annotated[
         list[str] | None, typer.Option("--status", help="Only these: failed, READ_ACK, …; several.")

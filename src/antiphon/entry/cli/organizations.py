@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from antiphon.entry.cli.options import Org
+from antiphon.entry.cli.shape import verb
 
 Timezone = Annotated[str, typer.Option(help="Time zone of its days, like Europe/Berlin.")]
 Country = Annotated[
@@ -16,6 +17,7 @@ Country = Annotated[
 Language = Annotated[str, typer.Option(help="Language of its messages, like de.")]
 
 
+@verb("antiphon init 'Lakeside Hotels' --country DE")
 def init(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="What the organization is called.", show_default=False)
@@ -73,6 +75,7 @@ async def _create(
     _tell_token(token)
 
 
+@verb("antiphon org create 'Lakeside Hotels' --timezone Europe/Berlin")
 def create(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="What the organization is called.", show_default=False)
@@ -87,6 +90,7 @@ def create(
     session.run(_create(name, timezone, country, language))
 
 
+@verb("antiphon org list")
 def list_all() -> None:
     """List the organizations."""
     from antiphon.entry.cli import session
@@ -100,6 +104,7 @@ def list_all() -> None:
     session.run(work())
 
 
+@verb("antiphon key create 'Booking system' --scope messages:send")
 def create_key(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for.", show_default=False)],
     scope: Annotated[
@@ -134,6 +139,7 @@ def create_key(
     session.run(work())
 
 
+@verb("antiphon key list")
 def list_keys(org: Org = None) -> None:
     """List the API keys, without their secrets."""
     from antiphon.entry.cli import session
@@ -157,6 +163,7 @@ def list_keys(org: Org = None) -> None:
     session.run(work())
 
 
+@verb("antiphon key revoke 0191d2c4-…")
 def revoke_key(
     key: Annotated[str, typer.Argument(metavar="ID", help="The key's id.", show_default=False)],
     org: Org = None,

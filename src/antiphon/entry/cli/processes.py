@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from antiphon.entry.cli.shape import verb
+
 if TYPE_CHECKING:
     from antiphon.core.settings import Settings
     from antiphon.entry.running import Site
@@ -15,6 +17,7 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on (ANTIPHON_H
 Port = Annotated[int | None, typer.Option(help="Port to listen on (ANTIPHON_PORT).", min=0, max=65535)]
 
 
+@verb("antiphon up --demo")
 def up(
     demo: Annotated[
         bool, typer.Option("--demo", help="With a demo organization and simulated providers.")
@@ -43,6 +46,7 @@ def up(
     _end(running.run(run))
 
 
+@verb("antiphon serve --port 8400")
 def serve(host: Host = None, port: Port = None) -> None:
     """Run the API server."""
     from antiphon.entry import running
@@ -59,6 +63,7 @@ def serve(host: Host = None, port: Port = None) -> None:
     _end(running.run(run))
 
 
+@verb("antiphon work")
 def work() -> None:
     """Run the worker: it sends what is due and does the jobs."""
     from antiphon.entry import running
@@ -100,6 +105,7 @@ def _end(code: int) -> None:
         raise typer.Exit(code)
 
 
+@verb("antiphon demo")
 def demo() -> None:
     """Play the day of a blast with simulated providers."""
     import os

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from antiphon.entry.cli.shape import verb
 
+
+@verb("antiphon migrate --plan")
 def migrate(
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Fail when something is left to do.")] = False,

@@ -9,11 +9,18 @@ from uuid import UUID
 import typer
 
 from antiphon.entry.cli.options import Org
+from antiphon.entry.cli.shape import verb
 
 if TYPE_CHECKING:
     from antiphon.entry.cli.session import Session
+    from antiphon.senders.model import NewAccount, NewSender
 
 
+EXAMPLE = """antiphon sender add Shop --provider wsapme \\
+    --address 60123456789 --credential token=-"""
+
+
+@verb(EXAMPLE)
 def add(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="What the sender is called.", show_default=False)
@@ -37,65 +44,53 @@ def add(
     org: Org = None,
 ) -> None:
     """Add a sender, with an account at its provider."""
+    from msgspec import UNSET
+
     from antiphon.entry.cli import session
     from antiphon.entry.cli.options import pairs
+    from antiphon.senders.model import NewAccount, NewSender
 
     if (provider is None) == (account is None):
         raise typer.BadParameter("give either --provider with its credentials, or --account")
     given = pairs(credential, "--credential")
     for field in [field for field, value in given.items() if value == "-"]:
         given[field] = sys.stdin.readline().rstrip("\r\n")
+    new = NewSender(
+        account_id=UUID(int=0), channel=channel or "", address=address, name=name, rate=rate,
+        daily_cap=UNSET if daily_cap is None else daily_cap,
+    )  # fmt: skip
+    at = account or NewAccount(provider=provider or "", name=name, credentials={**given})
 
     async def work() -> None:
         async with session.session(org) as found:
-            await _add(found, name, address, provider or "", given, account, channel, (rate, daily_cap))
+            await _add(found, at, new)
 
     session.run(work())
 
 
-async def _add(
-    found: Session,
-    name: str,
-    address: str,
-    provider: str,
-    given: dict[str, str],
-    account: str | None,
-    channel: str | None,
-    pace: tuple[float | None, int | None],
-) -> None:
-    from msgspec import UNSET
+async def _add(found: Session, at: NewAccount | str, new: NewSender) -> None:
+    """The account, where there is none yet, and the sender with its lane: all or nothing."""
+    from msgspec import structs
 
     from antiphon.messages import lane_service
     from antiphon.providers import registry
     from antiphon.senders import service
-    from antiphon.senders.model import NewAccount, NewSender
 
     async with found.database.transaction(found.actor.org_id) as conn:
-        if account is None:
-            made = await service.add_account(
-                conn,
-                found.actor,
-                found.vault,
-                NewAccount(provider=provider, name=name, credentials={**given}),
-            )
-            account_id, carrier = made.id, made.provider
+        if isinstance(at, str):
+            account_id, carrier = await _find_account(found, at)
         else:
-            account_id, carrier = await _find_account(found, account)
-        carried = sorted(registry.get(carrier).channels)
-        sender = await lane_service.add_sender(
-            conn, found.actor,
-            NewSender(
-                account_id=account_id, channel=channel or carried[0], address=address, name=name, rate=pace[0],
-                daily_cap=UNSET if pace[1] is None else pace[1],
-            ),
-        )  # fmt: skip
-        webhook = await service.get_webhook(
-            conn, found.actor, found.vault, account_id, found.settings.public_url
-        )
-    typer.echo(
-        f"Sender {sender.name} ({sender.channel} from {sender.address}, {sender.rate:g}/s): {sender.id}"
-    )
-    if registry.get(carrier).parse_webhook is not None:
+            made = await service.add_account(conn, found.actor, found.vault, at)
+            account_id, carrier = made.id, made.provider
+        provider = registry.get(carrier)
+        channel = new.channel or min(provider.channels)
+        whole = structs.replace(new, account_id=account_id, channel=channel)
+        sender = await lane_service.add_sender(conn, found.actor, whole)
+        public_url = found.settings.public_url
+        webhook = await service.get_webhook(conn, found.actor, found.vault, account_id, public_url)
+    pace = f"{sender.channel} from {sender.address}, {sender.rate:g}/s"
+    typer.echo(f"Sender {sender.name} ({pace}): {sender.id}")
+    if provider.parse_webhook is not None:
         typer.echo(f"Webhook address for the provider (it is a secret):\n{webhook.url}\n{webhook.help}")
 
 
@@ -110,6 +105,7 @@ async def _find_account(found: Session, wanted: str) -> tuple[UUID, str]:
     raise NotFound("provider account", wanted)
 
 
+@verb("antiphon sender list")
 def list_all(org: Org = None) -> None:
     """List the senders with their queues."""
     from antiphon.entry.cli import session
@@ -135,6 +131,7 @@ def list_all(org: Org = None) -> None:
     session.run(work())
 
 
+@verb("antiphon sender pause Shop")
 def pause(
     sender: Annotated[str, typer.Argument(metavar="SENDER", help="Id or name.", show_default=False)],
     org: Org = None,
@@ -143,6 +140,7 @@ def pause(
     _set_active(sender, False, org)
 
 
+@verb("antiphon sender resume Shop")
 def resume(
     sender: Annotated[str, typer.Argument(metavar="SENDER", help="Id or name.", show_default=False)],
     org: Org = None,
@@ -172,6 +170,7 @@ def _set_active(wanted: str, is_active: bool, org: str | None) -> None:
     session.run(work())
 
 
+@verb("antiphon sender providers")
 def providers() -> None:
     """List the providers and the credentials that each asks for."""
     from antiphon.providers import credentials, registry

@@ -60,6 +60,19 @@ def group(about: str, example: str = "") -> typer.Typer:
     )
 
 
-def verb(app: typer.Typer, example: str, name: str | None = None) -> Callable[[F], F]:
-    """A verb of a group; its docstring's first line is its help."""
-    return app.command(name, epilog=example, cls=Verb, context_settings=_SETTINGS)
+_examples: dict[Callable[..., Any], str] = {}
+
+
+def verb(example: str) -> Callable[[F], F]:
+    """A function that is a verb: its parameters are its options, its docstring its help; this shows its use."""
+
+    def keep(function: F) -> F:
+        _examples[function] = example
+        return function
+
+    return keep
+
+
+def register(app: typer.Typer, function: Callable[..., Any], name: str | None = None) -> None:
+    """Make a verb one of a group's."""
+    app.command(name, epilog=_examples[function], cls=Verb, context_settings=_SETTINGS)(function)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from antiphon.entry.cli.options import Org
+from antiphon.entry.cli.shape import verb
 
 if TYPE_CHECKING:
     from antiphon.templates.model import Template
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.", show_default=False)]
 
 
+@verb("antiphon template add Welcome --text 'Hello {{firstName}}'")
 def add(
     name: Name,
     text: Annotated[
@@ -62,6 +64,7 @@ def _text(given: str | None) -> str | None:
     return sys.stdin.read() if given == "@-" else Path(given[1:]).read_text("utf-8")
 
 
+@verb("antiphon template preview Welcome --contact +4915112345678")
 def preview(
     name: Name,
     contact: Annotated[
@@ -126,6 +129,7 @@ async def _find_contact(found: Any, template: Template, contact: str) -> Any:
     return people[contact].contact_id
 
 
+@verb("antiphon template list")
 def list_all(org: Org = None) -> None:
     """List the templates."""
     from antiphon.entry.cli import session
