@@ -55,6 +55,7 @@ async def stage_audience(
     excluded and deleted ones leave gaps, so a page may be short or empty. The end is None, never an empty page.
     """
     await db.execute(conn, PLAN_FOR_ANYBODY)
+    await db.execute(conn, "SET LOCAL enable_nestloop = off")
     await db.execute(conn, CREATE_AUDIENCE_PAGE)
     await db.execute(conn, "DELETE FROM audience_page")
     found = await db.tuples(
@@ -69,10 +70,13 @@ async def stage_audience(
         exclude_groups=audience.exclude_groups,
         exclude_contacts=audience.exclude_contacts,
     )
+    await db.execute(conn, "SET LOCAL enable_nestloop = on")
     staged, last = found[0]
     return staged, last
 
 
+# A page's people and addresses are found by `= ANY (ARRAY …)`, one walk along each index, and put together by a hash;
+# OFFSET 0 keeps the question after exclusions a probe, however large an excluded group is.
 STAGE: LiteralString = """
     WITH candidate AS MATERIALIZED (
         SELECT contact_id FROM (
@@ -88,27 +92,32 @@ STAGE: LiteralString = """
         ) AS everybody
         ORDER BY contact_id
         LIMIT %(limit)s
+    ), reached AS (
+        SELECT x.contact_id,
+               coalesce(min(x.value) FILTER (WHERE x.kind = %(kind)s AND x.is_primary),
+                        min(x.value) FILTER (WHERE x.kind = %(kind)s)) AS of_channel,
+               coalesce(min(x.value) FILTER (WHERE x.kind = 'email' AND x.is_primary),
+                        min(x.value) FILTER (WHERE x.kind = 'email')) AS email,
+               coalesce(min(x.value) FILTER (WHERE x.kind = 'phone' AND x.is_primary),
+                        min(x.value) FILTER (WHERE x.kind = 'phone')) AS phone
+          FROM addresses x
+         WHERE x.org_id = %(org_id)s AND x.contact_id = ANY (ARRAY (SELECT contact_id FROM candidate))
+           AND x.deleted_at IS NULL
+         GROUP BY x.contact_id
     ), staged AS (
         INSERT INTO audience_page (contact_id, address, language, is_active, variables)
         SELECT c.id, coalesce(a.of_channel, ''), c.language, c.is_active,
                c.attributes || jsonb_strip_nulls(jsonb_build_object(
                    'firstName', c.first_name, 'lastName', c.last_name, 'company', c.company,
                    'email', a.email, 'phone', a.phone))
-          FROM candidate
-          JOIN contacts c ON c.org_id = %(org_id)s AND c.id = candidate.contact_id AND c.deleted_at IS NULL
-         CROSS JOIN LATERAL (
-               SELECT (array_agg(x.value ORDER BY x.is_primary DESC, x.id)
-                          FILTER (WHERE x.kind = %(kind)s))[1] AS of_channel,
-                      (array_agg(x.value ORDER BY x.is_primary DESC, x.id)
-                          FILTER (WHERE x.kind = 'email'))[1] AS email,
-                      (array_agg(x.value ORDER BY x.is_primary DESC, x.id)
-                          FILTER (WHERE x.kind = 'phone'))[1] AS phone
-                 FROM addresses x
-                WHERE x.org_id = %(org_id)s AND x.contact_id = c.id AND x.deleted_at IS NULL) AS a
-         WHERE NOT EXISTS (SELECT FROM group_members x
+          FROM contacts c
+          LEFT JOIN reached a ON a.contact_id = c.id
+         WHERE c.org_id = %(org_id)s AND c.id = ANY (ARRAY (SELECT contact_id FROM candidate))
+           AND c.deleted_at IS NULL AND c.id <> ALL (%(exclude_contacts)s::uuid[])
+           AND NOT EXISTS (SELECT FROM group_members x
                             WHERE x.org_id = %(org_id)s AND x.contact_id = c.id
-                              AND x.group_id = ANY (%(exclude_groups)s::uuid[]))
-           AND c.id <> ALL (%(exclude_contacts)s::uuid[])
+                              AND x.group_id = ANY (%(exclude_groups)s::uuid[])
+                            OFFSET 0)
         ON CONFLICT DO NOTHING
         RETURNING 1
     )
