@@ -117,11 +117,12 @@ class World(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """A request: the ids that go into the path, in its order, the body, and the query."""
+    """A request: the ids that go into the path, in its order, the body (JSON or a file), and the query."""
 
     ids: tuple[str, ...] = ()
     json: Any = None
     params: dict[str, str] | None = None
+    file: bytes | None = None
 
 
 class Row(Struct, frozen=True):
@@ -234,6 +235,33 @@ async def _suppressed(world: World) -> Any:
     await world.make("/suppressions", body)
     return body
 
+
+async def _new_import(world: World) -> Call:
+    file = f"First name,Mobile\n{CANARY},{world.phone()}\n".encode()
+    return Call(file=file, params={"group": await world.group(), "dry_run": "true"})
+
+
+async def _import(world: World) -> str:
+    call = await _new_import(world)
+    answer = await world.client.request(
+        "POST",
+        f"{API}/contacts/imports",
+        data=call.file,
+        params=call.params,
+        headers={"Content-Type": "text/csv"},
+    )
+    assert answer.status == 202, answer.content
+    return answer.json["id"]
+
+
+IMPORTS: dict[str, Row] = {
+    "POST /contacts/imports": Row(_new_import, names_others=True),
+    "GET /contacts/imports": plain(),
+    "GET /contacts/imports/{import_id}": on(_import),
+    "POST /contacts/imports/{import_id}/cancel": on(_import),
+    "GET /contacts/imports/{import_id}/errors": on(_import),
+    "GET /contacts/imports/{import_id}/errors.csv": on(_import),
+}
 
 CONTACTS: dict[str, Row] = {
     "GET /contacts": plain(),
@@ -495,4 +523,6 @@ CAMPAIGNS: dict[str, Row] = {
     "GET /insights/funnel": plain(),
 }
 
-ROWS: dict[str, Row] = ORGANIZATIONS | CONTACTS | GROUPS | TEMPLATES | SENDERS | MESSAGES | CAMPAIGNS
+ROWS: dict[str, Row] = (
+    ORGANIZATIONS | CONTACTS | IMPORTS | GROUPS | TEMPLATES | SENDERS | MESSAGES | CAMPAIGNS
+)

@@ -10,6 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,8 +41,9 @@ CHECKS = [
 class Server:
     """The live server in a thread of its own: the judge's client waits, so it cannot share our event loop."""
 
-    def __init__(self, url: str) -> None:
-        self._database_url = url
+    def __init__(self, database_url: str, folder: Path) -> None:
+        self._database_url = database_url
+        self._folder = folder
         self._ready = threading.Event()
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -62,7 +64,7 @@ class Server:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with (
             Database.connect(self._database_url, size=4) as database,
-            live.serving(live.services(database)) as client,
+            live.serving(live.services(database, data_dir=self._folder)) as client,
         ):
             self.url = client.url
             self.token = await make.token(database, (await make.organization(database)).id)
@@ -71,10 +73,10 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def judged(postgres: Any, template: str) -> Iterator[Server]:
+def judged(postgres: Any, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     name = f"antiphon_test_{os.getpid()}_judged"
     urls: DatabaseUrls = postgres.create(name, template)
-    server = Server(urls.app)
+    server = Server(urls.app, tmp_path_factory.mktemp("judged"))
     server.start()
     yield server
     server.stop()

@@ -114,6 +114,13 @@ WRONG: dict[str, Wrong] = {
     "a query that is no number": Wrong(
         method="GET", path=f"{KEYS}?limit=many", status=422, code="invalid", says="limit"
     ),
+    "a NUL in a filter": Wrong(
+        method="GET", path="/api/v1/audit-log?action=%00", status=422, code="value_not_storable", says="NUL"
+    ),
+    "a NUL deep inside of a value": Wrong(
+        method="PATCH", path=ORGANIZATION, body=b'{"settings": {"a": ["\\u0000"]}}', status=422,
+        code="value_not_storable", says="cannot be stored",
+    ),
     "more than ten megabytes": Wrong(
         body=b'{"name": "' + b"x" * 11_000_000 + b'"}', status=413, code="too_large", says="bytes"
     ),

@@ -49,6 +49,11 @@ TAGS = (
     Tag("Operations", "Health and figures"),
 )
 
+_FILES = {
+    "import_contacts": ("text/csv", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+}
+"""Routes that read their body by themselves, and what it may be."""
+
 _PROBLEMS = {
     400: "The request cannot be read",
     401: "No API key, or one that is not in force",
@@ -136,7 +141,10 @@ def _complete_operation(operation: dict[str, Any], path: str, method: str) -> No
         statuses |= {404, 409, 413}
         if "x-permission" in operation:
             operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/IdempotencyKey"})
-    if "requestBody" in operation:
+    if (kinds := _FILES.get(operation["operationId"])) is not None:
+        file = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": True, "content": dict.fromkeys(kinds, file)}
+    elif "requestBody" in operation:
         statuses.add(415)
     responses: dict[str, Any] = operation.setdefault("responses", {})
     responses.pop("400", None)  # Litestar's own shape, which we never answer with

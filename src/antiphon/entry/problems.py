@@ -123,12 +123,21 @@ def on_unreadable(_: AnyRequest, _error: SerializationException) -> Response[Pro
 
 def on_database(request: AnyRequest, error: Exception) -> Response[ProblemBody]:
     """What the database refused: away or busy is 503 with Retry-After, a broken rule is 409, the rest is our defect."""
-    problem = db.problem_of(error)
+    problem = db.problem_of(error) or _unstorable(error)
     if problem is None:
         return on_defect(request, error)
     if problem.status >= 500:
         log.warning("database_away", error=type(error).__name__, text=str(error)[:300])
     return answer(problem)
+
+
+def _unstorable(error: Exception) -> Problem | None:
+    """A value that passed our own checks and that PostgreSQL cannot hold: a NUL in a text, a year out of range."""
+    if not isinstance(error, psycopg.DataError):
+        return None
+    log.warning("value_not_storable", error=type(error).__name__, text=str(error)[:300])
+    why = (error.diag.message_primary or str(error)).partition("\n")[0]
+    return Invalid(f"a value cannot be stored: {why[:200]}", code="value_not_storable")
 
 
 def on_defect(request: AnyRequest, error: Exception) -> Response[ProblemBody]:
