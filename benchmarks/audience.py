@@ -12,19 +12,14 @@ import statistics
 import time
 from uuid import UUID
 
-from antiphon.campaigns import service as campaigns
-from antiphon.campaigns.model import NewCampaign
-from antiphon.contacts.audience import Audience
 from antiphon.core import ids
 from antiphon.core.db import Database
 from antiphon.entry import wiring
 from antiphon.jobs import runner
-from antiphon.organizations.model import Actor
 from antiphon.senders.model import Sender
+from benchmarks import blast
 from benchmarks.processes import until
 from benchmarks.stage import Figure, Stage, contacts, organization
-
-TEXT = "Hallo {{ firstName }}, in einer Woche geht es los."
 
 
 async def measure(stage: Stage, quick: bool) -> list[Figure]:
@@ -55,19 +50,14 @@ async def measure(stage: Stage, quick: bool) -> list[Figure]:
 async def _whole(
     stage: Stage, app: Database, worker: Database, org_id: UUID, sender: Sender, group_id: UUID, count: int
 ) -> float:
-    actor = Actor.operator(org_id)
-    new = NewCampaign(name="bench", sender=str(sender.id), audience=Audience(groups=[group_id]), text=TEXT)
-    async with app.transaction(org_id) as conn:
-        campaign_id = (await campaigns.create(conn, actor, new)).id
+    campaign_id = await blast.draft(app, org_id, sender, group_id)
 
     async def is_in() -> bool:
-        async with app.transaction(org_id, read_only=True) as conn:
-            return (await campaigns.get(conn, actor, campaign_id)).is_expanded
+        return (await blast.get(app, org_id, campaign_id)).is_expanded
 
     stop = asyncio.Event()
     started = time.perf_counter()
-    async with app.transaction(org_id) as conn:
-        await campaigns.launch(conn, actor, campaign_id)
+    await blast.launch(app, org_id, campaign_id)
     running = asyncio.create_task(runner.work(worker, wiring.HANDLERS, stop))
     await until(is_in, seconds=600, what="the expansion", every=0.02)
     seconds = time.perf_counter() - started

@@ -55,6 +55,10 @@ class Stage(msgspec.Struct, frozen=True):
             cursor = conn.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
+    def calls(self) -> list[dict[str, Any]]:
+        """What the simulator received, oldest first: it writes each call down before it answers."""
+        return [json.loads(line) for line in Path(self.simulator["log"]).read_text().splitlines()]
+
     def _database_url(self) -> str:
         return self.superuser_url.rsplit("/", 1)[0] + "/antiphon"
 
@@ -104,23 +108,27 @@ async def organization(
     return org_id, sender
 
 
-def contacts(stage: Stage, org_id: UUID, count: int, group_id: UUID | None = None) -> None:
+def contacts(stage: Stage, org_id: UUID, count: int, group_id: UUID | None = None, *, first: int = 0) -> None:
     """Contacts with a phone number and consent, loaded past the application."""
-    stage.sql(f"""
-        CREATE TEMP TABLE loading AS SELECT uuid7() AS id, n FROM generate_series(1, {count}) n;
-        INSERT INTO contacts (org_id, id, first_name, last_name, language)
-        SELECT '{org_id}', id, 'Max' || n, 'Mustermann', 'de' FROM loading;
-        INSERT INTO addresses (org_id, id, contact_id, kind, value)
-        SELECT '{org_id}', uuid7(), id, 'phone', '+4915' || (100000000 + n) FROM loading;
-        INSERT INTO consent_states (org_id, channel, address, is_given, at)
-        SELECT '{org_id}', 'sms', '+4915' || (100000000 + n), true, now() FROM loading;
-        {
-        ""
-        if group_id is None
-        else f'''
-        INSERT INTO groups (org_id, id, name, name_key) VALUES ('{org_id}', '{group_id}', 'all', 'all');
-        INSERT INTO group_members (org_id, group_id, contact_id) SELECT '{org_id}', '{group_id}', id FROM loading;'''
-    }
-        DROP TABLE loading;
-    """)
+    stage.sql(LOAD_CONTACTS.format(org_id=org_id, first=first + 1, last=first + count))
+    if group_id is not None:
+        stage.sql(LOAD_GROUP.format(org_id=org_id, group_id=group_id, first=first + 1, last=first + count))
     stage.sql("ANALYZE")
+
+
+LOAD_CONTACTS = """
+    CREATE TEMP TABLE loading AS SELECT uuid7() AS id, '+4915' || (100000000 + n) AS phone, n
+      FROM generate_series({first}, {last}) n;
+    INSERT INTO contacts (org_id, id, first_name, last_name, language)
+    SELECT '{org_id}', id, 'Max' || n, 'Mustermann', 'de' FROM loading;
+    INSERT INTO addresses (org_id, id, contact_id, kind, value)
+    SELECT '{org_id}', uuid7(), id, 'phone', phone FROM loading;
+    INSERT INTO consent_states (org_id, channel, address, is_given, at)
+    SELECT '{org_id}', channel, phone, true, now() FROM loading, (VALUES ('sms'), ('whatsapp')) AS c (channel);
+"""
+LOAD_GROUP = """
+    INSERT INTO groups (org_id, id, name, name_key) VALUES ('{org_id}', '{group_id}', '{group_id}', '{group_id}');
+    INSERT INTO group_members (org_id, group_id, contact_id)
+    SELECT '{org_id}', '{group_id}', contact_id FROM addresses
+     WHERE org_id = '{org_id}' AND value BETWEEN '+4915' || (100000000 + {first}) AND '+4915' || (100000000 + {last});
+"""
