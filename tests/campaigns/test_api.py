@@ -12,11 +12,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from antiphon.campaigns import jobs as campaign_jobs
-from antiphon.campaigns.jobs import CancelRemaining, ExpandAudience
 from antiphon.core.db import Database
+from antiphon.entry import wiring
 from antiphon.jobs import runner
-from antiphon.jobs.model import Handlers
 from antiphon.organizations.model import Actor, Permission
 from tests import make as base
 from tests.campaigns import make
@@ -25,10 +23,6 @@ from tests.entry.live import Client
 
 BLASTS = "/api/v1/blasts"
 CAMPAIGNS = "/api/v1/campaigns"
-HANDLERS: Handlers = {
-    ExpandAudience: campaign_jobs.expand_audience,
-    CancelRemaining: campaign_jobs.cancel_remaining,
-}
 
 
 class Shop:
@@ -53,7 +47,7 @@ class Shop:
     async def work(self, until: Any) -> None:
         """Let a worker run jobs until a condition holds."""
         stop = asyncio.Event()
-        task = asyncio.create_task(runner.work(self.worker, HANDLERS, stop))
+        task = asyncio.create_task(runner.work(self.worker, wiring.HANDLERS, stop))
         try:
             for _ in range(400):
                 if await until():
@@ -225,3 +219,40 @@ async def test_launching_needs_its_own_permission_and_pausing_does_not(
     reader = shop.client.signed_in(await base.token(database, shop.org_id, [Permission.CAMPAIGNS_READ]))
     assert (await reader.get(path)).status == 200
     assert (await reader.post(f"{path}/pause", {})).code == "permission_missing"
+
+
+async def test_who_speaks_none_of_a_templates_languages_reads_the_default_one(shop: Shop) -> None:
+    body = {"name": "Offer", "channel": "whatsapp", "text": "Hello", "language": "en"}
+    template = (await shop.client.post("/api/v1/templates", body)).json
+    german = {"text": "Hallo", "language": "de"}  # jsonb would have it before the English one
+    assert (await shop.client.post(f"/api/v1/templates/{template['id']}/versions", german)).status == 201
+    path = await shop.sent(1, purpose="notification", template="Offer", text=None)
+    found = await shop.client.get("/api/v1/messages", params={"campaign_id": path.rsplit("/", 1)[1]})
+    assert [message["text"] for message in found.json["items"]] == ["Hello"]
+
+
+FAR_TIMES = [253402300799999, "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "1999-12-31T23:59:59Z", 0]
+
+
+@pytest.mark.parametrize("at", FAR_TIMES)
+async def test_a_time_that_no_calendar_can_reckon_with_is_refused(shop: Shop, at: object) -> None:
+    path = f"{BLASTS}/{(await shop.blast(1))['id']}"
+    scheduled = await shop.client.post(f"{path}/schedule", {"at": at})
+    assert (scheduled.status, scheduled.json["errors"][0]["field"]) == (422, "at")
+    message = {"sender": "Shop", "to": "+60123450001", "text": "Hi", "scheduled_for": at}
+    sent = await shop.client.post("/api/v1/messages", message)
+    assert (sent.status, sent.json["errors"][0]["field"]) == (422, "messages[0].scheduled_for")
+
+
+@pytest.mark.parametrize("path", [BLASTS, CAMPAIGNS, "/api/v1/insights/funnel"])
+async def test_days_at_the_ends_of_the_calendar_narrow_nothing(shop: Shop, path: str) -> None:
+    await shop.blast(0)
+    found = await shop.client.get(path, params={"since": "0001-01-01", "until": "9999-12-31"})
+    assert found.status == 200
+    assert found.json.get("campaigns", len(found.json.get("items", []))) == 1
+
+
+async def test_messages_since_before_unix_time_are_all_messages(shop: Shop) -> None:
+    await shop.sent(1, purpose="notification")
+    found = await shop.client.get("/api/v1/messages", params={"since": "1960-01-01T00:00:00Z"})
+    assert len(found.json["items"]) == 1

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from antiphon.campaigns import model
+from antiphon.campaigns import model, written
 from antiphon.campaigns.model import Campaign, Kind, NewCampaign, Status
 from antiphon.campaigns.results import safe_cell, stages_from
 from antiphon.contacts.audience import Audience
@@ -129,7 +129,7 @@ RATES = [
 
 @pytest.mark.parametrize(("text", "rate"), RATES)
 def test_a_rate_is_read(text: str | float | None, rate: float | None) -> None:
-    assert model.parse_rate(text) == (None if rate is None else pytest.approx(rate))
+    assert written.parse_rate(text) == (None if rate is None else pytest.approx(rate))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_rate_is_read(text: str | float | None, rate: float | None) -> None:
 )
 def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(Invalid, match="rate"):
-        model.parse_rate(text)
+        written.parse_rate(text)
 
 
 @pytest.mark.parametrize(
@@ -163,18 +163,18 @@ def test_a_follow_up_word_means_stages_or_names_those_there_are() -> None:
 
 def test_a_name_is_found_for_one_without() -> None:
     today = date(2026, 3, 1)
-    assert model.name_of(
+    assert written.name_of(
         NewCampaign(sender="x", tag="Launch", follow_up_stage="Initial"), "blast", today
     ) == ("Launch, Initial")
-    assert model.name_of(NewCampaign(sender="x"), "blast", today) == "Blast of 2026-03-01"
-    assert model.name_of(NewCampaign(sender="x", name="Mine", tag="Launch"), "blast", today) == "Mine"
+    assert written.name_of(NewCampaign(sender="x"), "blast", today) == "Blast of 2026-03-01"
+    assert written.name_of(NewCampaign(sender="x", name="Mine", tag="Launch"), "blast", today) == "Mine"
 
 
 def test_days_are_the_organizations_own_also_when_a_clock_is_changed() -> None:
-    start, end = model.days(date(2026, 3, 29), date(2026, 3, 29), "Europe/Berlin")
+    start, end = written.days(date(2026, 3, 29), date(2026, 3, 29), "Europe/Berlin")
     assert start == datetime(2026, 3, 28, 23, tzinfo=UTC)
     assert end == datetime(2026, 3, 29, 22, tzinfo=UTC)  # the day has 23 hours
-    assert model.days(None, None, "UTC") == (None, None)
+    assert written.days(None, None, "UTC") == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -48,10 +48,17 @@ class ExpandAudience(Struct, frozen=True, kw_only=True):
     large: int = LARGE
 
 
+def key_of(campaign: Campaign) -> str:
+    """An expansion's key: one for each time that a campaign may start at. The upper half's is the campaign's id."""
+    at = campaign.scheduled_for
+    return f"{campaign.id}@{at.isoformat()}" if at else str(campaign.id)
+
+
 class Progress(Struct, frozen=True, kw_only=True):
     """How far an expansion is: first the campaign's own list, then groups and contacts, each from `since` up to the
-    page that passes `until`. `versions` are the template's as they were at the start, by language, the default one
-    first."""
+    page that passes `until`. `versions` are the template's as they were at the start, by language; `default_version`
+    is for whom none of them is. (Of the order of `versions` nothing is left once the progress was stored: jsonb has
+    its own.)"""
 
     part: Literal["list", "audience", "done"]
     after: UUID = FIRST
@@ -59,6 +66,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     until: UUID | None = None
     gate_id: UUID
     versions: dict[str, UUID]
+    default_version: UUID | None
     has_list: bool
     total: int
     looked: int = 0
@@ -175,11 +183,12 @@ async def _first_progress(conn: Connection, org_id: UUID, campaign: Campaign) ->
     counted = await audiences.count_audience(conn, org_id, campaign.audience)
     return Progress(
         part="list" if listed else "audience", gate_id=gate_id, versions=versions,
-        has_list=listed > 0, total=listed + counted,
+        default_version=next(iter(versions.values()), None), has_list=listed > 0, total=listed + counted,
     )  # fmt: skip
 
 
 async def _versions(conn: Connection, org_id: UUID, campaign: Campaign) -> dict[str, UUID]:
+    """The versions by language, the default one first."""
     if campaign.template_id is None:
         return {"": campaign.template_version_id} if campaign.template_version_id else {}
     found = await templates.active_versions(conn, org_id, campaign.template_id)
@@ -215,7 +224,7 @@ def _plan(org_id: UUID, campaign: Campaign, progress: Progress) -> Plan:
         org_id=org_id, channel=campaign.channel, purpose=campaign.purpose, origin="campaign",
         caused_by=f"{campaign.kind}:{campaign.id}", lane_id=campaign.sender_id, gate_id=progress.gate_id,
         campaign_id=campaign.id, due_at=campaign.launched_at or now(),
-        template_version_id=next(iter(progress.versions.values()), None),
+        template_version_id=progress.default_version,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import structs
 
-from antiphon.campaigns import list_queries, model, queries, service
+from antiphon.campaigns import list_queries, model, queries, service, written
 from antiphon.campaigns.list_queries import Recipient
 from antiphon.campaigns.model import Added, Campaign, Close, FollowUp, MadeFollowUp, NewRecipient
 from antiphon.contacts.addresses import normalize
@@ -63,7 +63,7 @@ async def add_recipients(
 
 def _wrong(i: int, person: NewRecipient) -> FieldError | None:
     try:
-        model.check_variables(person.variables)
+        written.check_variables(person.variables)
     except Invalid as error:
         return FieldError(f"recipients[{i}].variables", error.errors[0].message)
     if "\0" in (person.text or "") or "\0" in person.to:
@@ -130,7 +130,7 @@ async def follow_up(conn: Connection, actor: Actor, campaign_id: UUID, wanted: F
 
 async def _draft_after(conn: Connection, actor: Actor, source: Campaign, wanted: FollowUp) -> Campaign:
     sender = await senders.usable_sender(conn, actor.org_id, wanted.sender or str(source.sender_id))
-    variables = source.variables if wanted.variables is None else model.check_variables(wanted.variables)
+    variables = source.variables if wanted.variables is None else written.check_variables(wanted.variables)
     content = source.template_id, source.template_version_id
     if wanted.is_given:
         content = await service.choose_content(conn, actor, wanted, sender, variables)
@@ -145,7 +145,7 @@ async def _draft_after(conn: Connection, actor: Actor, source: Campaign, wanted:
         follow_up_stage=wanted.follow_up_stage or model.next_follow_up_stage(source.follow_up_stage),
         status="draft", status_reason="", sender_id=sender.id, channel=sender.channel, template_id=content[0],
         template_version_id=content[1], variables=variables,
-        rate=source.rate if wanted.rate is None else model.parse_rate(wanted.rate),
+        rate=source.rate if wanted.rate is None else written.parse_rate(wanted.rate),
         audience=Audience(
             exclude_groups=source.audience.exclude_groups, exclude_contacts=source.audience.exclude_contacts
         ),

@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, structs
 
-from antiphon.campaigns import list_queries, model, queries, settling
-from antiphon.campaigns.jobs import CancelRemaining, ExpandAudience
+from antiphon.campaigns import list_queries, model, queries, settling, written
+from antiphon.campaigns.jobs import CancelRemaining, ExpandAudience, ExpandUpperHalf, key_of
 from antiphon.campaigns.model import Campaign, CampaignChanges, Kind, NewCampaign, Preview, Said
 from antiphon.campaigns.queries import Filter
 from antiphon.campaigns.settling import complete_settled
@@ -68,7 +68,7 @@ async def filter_of(conn: Connection, actor: Actor, wanted: Wanted) -> Filter:
     timezone = "UTC"
     if wanted.since or wanted.until:
         timezone = (await organizations.get(conn, actor.org_id)).timezone
-    since, until = model.days(wanted.since, wanted.until, timezone)
+    since, until = written.days(wanted.since, wanted.until, timezone)
     return Filter(
         kind=wanted.kind, status=wanted.status, tag=wanted.tag, stage=wanted.stage,
         channel=parse_channel(wanted.channel) if wanted.channel else None, sender_id=wanted.sender_id,
@@ -83,17 +83,17 @@ async def create(conn: Connection, actor: Actor, new: NewCampaign, kind: Kind | 
     """A draft. Raises Invalid naming what is wrong, NotFound and Conflict for a sender or template not usable."""
     sender = await senders.usable_sender(conn, actor.org_id, new.sender)
     await audiences.check_audience(conn, actor.org_id, new.audience)
-    variables = model.check_variables(new.variables)
+    variables = written.check_variables(new.variables)
     template_id, version_id = await choose_content(conn, actor, new, sender, variables)
     at, of_kind = now(), kind or new.kind or "campaign"
     campaign = Campaign(
-        id=new_id(), kind=of_kind, name=model.name_of(new, of_kind, at.date()), tag=new.tag,
+        id=new_id(), kind=of_kind, name=written.name_of(new, of_kind, at.date()), tag=new.tag,
         follow_up_stage=new.follow_up_stage, category=new.category, priority=new.priority, purpose=new.purpose,
         status="draft", status_reason="", channel=sender.channel, sender_id=sender.id, template_id=template_id,
-        template_version_id=version_id, audience=new.audience, variables=variables, rate=model.parse_rate(new.rate),
+        template_version_id=version_id, audience=new.audience, variables=variables, rate=written.parse_rate(new.rate),
         scheduled_for=None, latest_start=None, launched_at=None, completed_at=None, canceled_at=None, planned=0,
         is_expanded=False, source_campaign_id=None, source_stage=None, tags=new.tags,
-        expected_revenue=model.check_revenue(new.expected_revenue), conversion_goal=new.conversion_goal,
+        expected_revenue=written.check_revenue(new.expected_revenue), conversion_goal=new.conversion_goal,
         created_by=actor.label, created_at=at, updated_at=at,
     )  # fmt: skip
     await add(conn, actor, campaign)
@@ -142,11 +142,11 @@ async def update(conn: Connection, actor: Actor, campaign_id: UUID, changes: Cam
     if isinstance(changes.audience, Audience):
         await audiences.check_audience(conn, actor.org_id, changes.audience)
     if changes.rate is not UNSET:
-        given["rate"] = model.parse_rate(changes.rate)
+        given["rate"] = written.parse_rate(changes.rate)
     if changes.expected_revenue is not UNSET:
-        given["expected_revenue"] = model.check_revenue(changes.expected_revenue)
+        given["expected_revenue"] = written.check_revenue(changes.expected_revenue)
     if changes.variables is not UNSET:
-        model.check_variables(changes.variables)
+        written.check_variables(changes.variables)
     given |= await _changed_road(conn, actor, before, changes)
     after = structs.replace(before, **given, updated_at=now())
     await queries.save(conn, actor.org_id, after)
@@ -247,14 +247,17 @@ async def check_ready(conn: Connection, actor: Actor, campaign: Campaign) -> Non
 
 
 async def _enqueue_expansion(conn: Connection, actor: Actor, campaign: Campaign) -> None:
-    """One job for each time that a campaign may start at; a repeat while it lives is none."""
+    """One job for each time that a campaign may start at; a repeat while it lives, or its upper half does, is none:
+    the one that lives closes the books."""
+    if await jobs.is_live(conn, actor.org_id, ExpandUpperHalf, str(campaign.id)):
+        return
     at = campaign.scheduled_for
     await jobs.enqueue(
         conn,
         actor.org_id,
         ExpandAudience(campaign_id=campaign.id, start_at=at),
         run_at=at if campaign.status == "scheduled" else None,
-        key=f"{campaign.id}@{at.isoformat()}" if at else str(campaign.id),
+        key=key_of(campaign),
     )
 
 

@@ -69,7 +69,18 @@ class Done(Struct, frozen=True):
 
 
 Handler = Callable[[Connection, Any, Run], Awaitable[Continue | Done]]
-Handlers = Mapping[type[Struct], Handler]
+GivenUp = Callable[[Connection, Leased, str], Awaitable[None]]
+"""Told of a job that is given up, with its last error, in the transaction that gives it up."""
+
+
+class Guarded(Struct, frozen=True):
+    """A handler, and what is done when its job is given up: for jobs that something waits for."""
+
+    handler: Handler
+    given_up: GivenUp
+
+
+Handlers = Mapping[type[Struct], Handler | Guarded]
 """Which function runs which job: `{ExpandAudience: expand_audience, …}`, written out in entry/wiring.py."""
 
 

@@ -178,12 +178,8 @@ async def give_back(conn: Connection, org_id: UUID, job_id: UUID, owner: UUID) -
     )
 
 
-async def note_failure(
-    conn: Connection, job: Leased, owner: UUID, error: str, wait: timedelta, *, is_last: bool
-) -> bool:
-    """A step failed: tried again after `wait`, or given up. False when the job is no longer this runner's."""
-    if is_last:
-        return await _give_up(conn, job, owner, error)
+async def note_failure(conn: Connection, job: Leased, owner: UUID, error: str, wait: timedelta) -> bool:
+    """A step failed: tried again after `wait`. False when the job is no longer this runner's."""
     return bool(
         await db.execute(
             conn,
@@ -203,7 +199,8 @@ async def note_failure(
     )
 
 
-async def _give_up(conn: Connection, job: Leased, owner: UUID, error: str) -> bool:
+async def give_up(conn: Connection, job: Leased, owner: UUID, error: str) -> bool:
+    """A step failed for the last time. False when the job is no longer this runner's."""
     return bool(
         await db.execute(
             conn,

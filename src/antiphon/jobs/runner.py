@@ -22,7 +22,7 @@ from psycopg_pool import PoolTimeout
 from antiphon.core import db, failpoints, ids, logging, metrics
 from antiphon.core.db import Connection, Database
 from antiphon.jobs import model, queries
-from antiphon.jobs.model import Continue, Done, Handler, Handlers, Leased, Run
+from antiphon.jobs.model import Continue, Done, GivenUp, Guarded, Handler, Handlers, Leased, Run
 
 log = logging.get(__name__)
 STEPS = metrics.counter("job_steps", "Steps of background work, by how they ended", ("kind", "outcome"))
@@ -70,7 +70,7 @@ class _Runner:
         self.stop = stop
         self.pace = pace
         self.owner = ids.new_id()
-        self.handlers: dict[str, tuple[type[Struct], Handler]] = {
+        self.handlers: dict[str, tuple[type[Struct], Guarded | Handler]] = {
             model.kind_of(kind): (kind, handler) for kind, handler in handlers.items()
         }
 
@@ -110,7 +110,8 @@ class _Runner:
                 await self._note_failure(job, error)
 
     async def _run_steps(self, job: Leased) -> None:
-        kind, handler = self.handlers[job.kind]
+        kind, found = self.handlers[job.kind]
+        handler = found.handler if isinstance(found, Guarded) else found
         payload = msgspec.convert(job.payload, kind)
         ends = time.monotonic() + self.pace.turn
         while await self._step(job, handler, payload, time.monotonic() > ends):
@@ -152,12 +153,29 @@ class _Runner:
         return False
 
     async def _note_failure(self, job: Leased, error: Exception) -> None:
-        failures = job.failures + 1
-        is_last = failures >= model.MOST_FAILURES
-        STEPS.labels(job.kind, "given_up" if is_last else "failed").inc()
+        text = model.error_text(error)
+        if job.failures + 1 < model.MOST_FAILURES:
+            STEPS.labels(job.kind, "failed").inc()
+            async with self.database.transaction(job.org_id) as conn:
+                wait = self.pace.wait_after(job.failures + 1)
+                await queries.note_failure(conn, job, self.owner, text, wait)
+            return
+        STEPS.labels(job.kind, "given_up").inc()
+        found = self.handlers[job.kind][1]
+        try:
+            await self._give_up(job, text, found.given_up if isinstance(found, Guarded) else None)
+        except AWAY:
+            raise
+        except (
+            Exception
+        ) as trouble:  # nobody could be told; that it has ended is written all the same
+            log.error("job_given_up_unheard", kind=job.kind, job_id=job.id, exc_info=trouble)
+            await self._give_up(job, text, None)
+
+    async def _give_up(self, job: Leased, error: str, given_up: GivenUp | None) -> None:
         async with self.database.transaction(job.org_id) as conn:
-            wait = self.pace.wait_after(failures)
-            await queries.note_failure(conn, job, self.owner, model.error_text(error), wait, is_last=is_last)
+            if await queries.give_up(conn, job, self.owner, error) and given_up is not None:
+                await given_up(conn, job, error)
 
 
 async def _bound(conn: Connection) -> None:

@@ -58,6 +58,17 @@ async def cancel(conn: Connection, org_id: UUID, job_id: UUID) -> bool:
     return await queries.cancel(conn, org_id, job_id)
 
 
+async def is_live(conn: Connection, org_id: UUID, job: type[Struct], key: str) -> bool:
+    """Whether a job of this kind and key waits or runs."""
+    return await queries.find_live(conn, org_id, kind_of(job), key) is not None
+
+
+async def cancel_live(conn: Connection, org_id: UUID, job: type[Struct], key: str) -> bool:
+    """`cancel` for the job of this kind and key that waits or runs. False when there is none."""
+    live = await queries.find_live(conn, org_id, kind_of(job), key)
+    return live is not None and await queries.cancel(conn, org_id, live)
+
+
 async def forget_finished(conn: Connection, org_id: UUID, kept: timedelta, limit: int = 1000) -> int:
     """Remove jobs that ended longer ago than `kept`, at most `limit`; returns how many there were."""
     return await queries.forget_finished(conn, org_id, kept, limit)

@@ -58,6 +58,16 @@ PLANNED = """
      LIMIT %(most)s
 """
 
+UNDER_WAY = """
+    SELECT c.kind || ' ' || c.id || ': ' || c.status || ', but no job brings its audience into the ledger'
+      FROM campaigns c
+     WHERE c.org_id = %(org_id)s AND c.deleted_at IS NULL AND c.status IN ('scheduled', 'active') AND NOT c.is_expanded
+       AND NOT EXISTS (SELECT FROM jobs j
+                        WHERE j.org_id = %(org_id)s AND j.kind IN ('expand_audience', 'expand_upper_half')
+                          AND j.status IN ('waiting', 'running') AND j.payload ->> 'campaign_id' = c.id::text)
+     LIMIT %(most)s
+"""
+
 EVIDENCE = """
     SELECT m.id || ': ' || m.status || ', but no attempt was accepted and nobody told so'
       FROM messages m
@@ -271,4 +281,6 @@ CHECKS: tuple[Check, ...] = (
           "start a worker (`antiphon work`, or `antiphon up`); with one running for a minute, report this"),
     Check("I11 every row is in its month's partition", MONTHS,
           "a clock was months wrong, or no worker has run for months: start one, it makes the partitions"),
+    Check("I12 the audience of what is scheduled or active comes into the ledger", UNDER_WAY,
+          "pause it and resume it, or take it back and schedule it again; then report this"),
 )  # fmt: skip

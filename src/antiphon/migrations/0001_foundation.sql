@@ -19,9 +19,9 @@ BEGIN
 END
 $make$;
 
--- The least UUIDv7 of an instant: the bound of a month's partition.
+-- The least UUIDv7 of an instant (of 1970, before it): the bound of a month's partition.
 CREATE FUNCTION uuid7_from(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+    SELECT (lpad(to_hex(greatest(0, extract(epoch FROM at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
 $$;
 
 -- Makes a table belong to one organization at a time. The policy has no sub-select, so that it can be distributed.

@@ -215,10 +215,15 @@ Moment = (
 """A time as requests may write it."""
 
 
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
 def moment(given: datetime | int, name: str = "at") -> datetime:
-    """A request's time as a value. Raises Invalid for one without a time zone."""
-    if isinstance(given, int):
-        return datetime.fromtimestamp(given / 1000, UTC)
-    if given.tzinfo is None:
+    """A request's time as a value, in UTC. Raises Invalid for one without a time zone, and for one that can only be
+    meant otherwise: near the ends of the calendar no time zone can be reckoned with."""
+    if not isinstance(given, int) and given.tzinfo is None:
         raise Invalid.field(name, "must name its time zone, as in 2027-03-15T09:30:00Z", given.isoformat())
-    return given
+    at = datetime.fromtimestamp(given / 1000, UTC) if isinstance(given, int) else given
+    if not EARLIEST <= at < LATEST:
+        raise Invalid.field(name, "must be between the years 2000 and 2199", at.isoformat())
+    return at.astimezone(UTC)
