@@ -18,11 +18,15 @@ from hypothesis import strategies as st
 
 from antiphon.contacts import importer, imports, service
 from antiphon.contacts.import_model import Import, ImportOptions
-from antiphon.contacts.importer import Watch
+from antiphon.contacts.importer import BATCH_ROWS, Watch
+from antiphon.contacts.jobs import ImportContacts, Importing
+from antiphon.contacts.model import NewContact
 from antiphon.contacts.service import Wanted
 from antiphon.core import db
+from antiphon.core.channel import AddressKind
 from antiphon.core.db import Database
 from antiphon.core.roles import DatabaseUrls
+from antiphon.jobs.model import Continue, Done, Run
 from antiphon.organizations.model import Actor
 from tests import make
 from tests.contacts import files
@@ -184,3 +188,84 @@ async def test_an_import_stays_in_its_organization(database: Database, tmp_path:
     async with database.transaction(theirs.org_id) as conn:
         others = (await service.list_contacts(conn, theirs, Wanted(), 200)).items
     assert not {person.id for person in people} & {person.id for person in others}
+
+
+async def test_somebody_who_signs_up_meanwhile_is_known_and_not_doubled(
+    database: Database, tmp_path: Path
+) -> None:
+    actor = make.actor((await make.organization(database)).id)
+    path = tmp_path / "people.csv"
+    path.write_text(files.people(300))
+    async with database.transaction(actor.org_id) as conn:
+        met = await service.create(conn, actor, NewContact(first_name="Met", phone="+4915100000150"))
+        task = asyncio.create_task(
+            importer.run(database, actor, path, OPTIONS, watch=Watch(batch_rows=BATCH))
+        )
+        await is_waiting(database, actor.org_id)
+    done = await task
+    assert (done.status, done.created, done.updated) == ("done", 299, 1)
+    async with database.transaction(actor.org_id) as conn:
+        found = await service.get(conn, actor, met.id)
+    assert (found.first_name, found.last_name) == ("Met", "Number 150")
+    assert found.address(AddressKind.EMAIL) == "p150@example.com"
+
+
+async def is_waiting(database: Database, org_id: UUID) -> None:
+    """Wait until some statement of this database waits for another's transaction."""
+    async with asyncio.timeout(20):
+        while True:
+            async with database.transaction(org_id) as conn:
+                if await db.value(
+                    conn,
+                    """
+                    SELECT count(*) FROM pg_locks
+                     WHERE NOT granted AND locktype = 'transactionid'
+                       AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())
+                    """,
+                ):
+                    return
+
+
+async def test_a_worker_goes_on_with_what_another_began(
+    worker_database: Database, database: Database, tmp_path: Path
+) -> None:
+    actor = make.actor((await make.organization(database)).id)
+    path = tmp_path / "people.upload"
+    path.write_text(files.people(BATCH_ROWS + 500))
+    plan = imports.plan_file(path, OPTIONS, None)
+    async with database.transaction(actor.org_id) as conn:
+        begun = await imports.begin(conn, actor, plan, "people.csv", path)
+    first, second = Importing(), Importing()
+
+    async def step(worker: Importing) -> Continue | Done:
+        async with worker_database.transaction(actor.org_id) as conn:
+            run = Run(id=begun.id, org_id=actor.org_id, progress={})
+            return await worker(conn, ImportContacts(import_id=begun.id), run)
+
+    assert isinstance(await step(first), Continue)
+    assert isinstance(await step(second), Continue)
+    assert isinstance(await step(first), Done)
+    assert (await step(second)) == Done({"status": "done"})
+    await first.close()
+    await second.close()
+    done = await only_import(database, actor)
+    assert (done.status, done.rows_read, done.created) == ("done", BATCH_ROWS + 500, BATCH_ROWS + 500)
+    assert not path.exists()
+
+
+async def test_a_file_on_another_machine_is_left_to_its_worker(
+    worker_database: Database, database: Database, tmp_path: Path
+) -> None:
+    actor = make.actor((await make.organization(database)).id)
+    path = tmp_path / "people.upload"
+    path.write_text(files.people(5))
+    plan = imports.plan_file(path, OPTIONS, None)
+    async with database.transaction(actor.org_id) as conn:
+        begun = await imports.begin(conn, actor, plan, "people.csv", path)
+    path.unlink()
+    async with worker_database.transaction(actor.org_id) as conn:
+        run = Run(id=begun.id, org_id=actor.org_id, progress={})
+        outcome = await Importing()(conn, ImportContacts(import_id=begun.id), run)
+    assert isinstance(outcome, Continue)
+    assert outcome.run_at is not None
+    assert (await only_import(database, actor)).status == "running"
