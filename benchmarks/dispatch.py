@@ -21,7 +21,7 @@ from antiphon.core.http import Client
 from antiphon.core.smtp import MailClient
 from antiphon.core.wire import Request
 from antiphon.messages import dispatch, enqueue, lanes
-from antiphon.messages.lane_run import Worker
+from antiphon.messages.worker import Worker
 from antiphon.organizations.model import Actor
 from antiphon.senders.model import Sender
 from antiphon.templates import service as templates

@@ -24,7 +24,7 @@ from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from antiphon.core import clock
-from antiphon.core.errors import Conflict, NotFound, Problem, Unavailable
+from antiphon.core.errors import Conflict, Invalid, NotFound, Problem, Unavailable
 
 T = TypeVar("T")
 
@@ -33,6 +33,8 @@ in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
 
 First = tuple[LiteralString, Mapping[str, Any]]
 """A literal statement and its named parameters."""
+
+RECONNECT_ROUND = 3.0  # seconds; the pool doubles its pauses within a round, so after a long outage it would be late
 
 TRUSTED_FOR = 1.0  # seconds; a check costs a round trip, a tenth of a small request
 
@@ -75,6 +77,7 @@ class Database:
             min_size=min(2, size),
             max_size=size,
             timeout=wait,
+            reconnect_timeout=RECONNECT_ROUND,
             open=False,
             check=_check,
             kwargs={
@@ -197,7 +200,7 @@ async def organization(conn: Connection, org_id: UUID) -> AsyncIterator[None]:
         yield
     except BaseException:
         if not conn.closed:
-            await conn.execute("ROLLBACK TO SAVEPOINT part", prepare=False)
+            await conn.execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part", prepare=False)
         raise
     await conn.execute("RELEASE SAVEPOINT part", prepare=False)
 
@@ -273,6 +276,11 @@ def problem_of(error: BaseException) -> Problem | None:
         case psycopg.errors.DiskFull():
             return Unavailable(
                 "database_full", "the database's disk is full; nothing was stored. Free space, then try again"
+            )
+        case psycopg.errors.ProgramLimitExceeded():
+            return Invalid(
+                "a value is too long to be looked up by; nothing was stored",
+                code="value_too_long",
             )
         case PoolTimeout() | psycopg.OperationalError() | psycopg.errors.QueryCanceled():
             return Unavailable(

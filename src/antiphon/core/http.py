@@ -28,7 +28,7 @@ from antiphon.core import failpoints
 from antiphon.core.clock import boottime
 from antiphon.core.db import in_transaction
 from antiphon.core.public_address import Network, is_public_address, url_problem
-from antiphon.core.wire import MaybeSent, NotSent, Request, Response
+from antiphon.core.wire import MaybeSent, NotBegun, NotSent, Request, Response
 
 BODY_LIMIT = 256 * 1024
 DEADLINE_LIMIT = 60.0
@@ -193,7 +193,7 @@ class _Call:
         assert transport is not None
         data = head + body
         if not_after is not None and boottime() >= not_after:
-            raise _Unusable("there was no time left to begin")
+            raise NotBegun("there was no time left to begin")
         self.written = True
         if failpoints.is_armed("request_half_written"):
             data = await _write_half(transport, data)

@@ -21,7 +21,7 @@ import aiosmtplib
 from antiphon.core import failpoints
 from antiphon.core.clock import boottime
 from antiphon.core.db import in_transaction
-from antiphon.core.wire import MailEnvelope, MailReply, MaybeSent, NotSent, TlsMode
+from antiphon.core.wire import MailEnvelope, MailReply, MaybeSent, NotBegun, NotSent, TlsMode
 
 T = TypeVar("T")
 
@@ -209,7 +209,7 @@ class _Dialogue:
         if reply.code != 354:
             return MailReply("content", reply.code, reply.message)
         if not_after is not None and boottime() >= not_after:
-            raise NotSent("too late to begin the call")
+            raise NotBegun("there was no time left to begin")
         return await self._content(client, envelope.content)
 
     async def _content(self, client: aiosmtplib.SMTP, content: bytes) -> MailReply:

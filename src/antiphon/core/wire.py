@@ -20,6 +20,10 @@ class NotSent(Exception):
         self.reason = reason
 
 
+class NotBegun(NotSent):
+    """There was no time left to begin: nobody's failure, and no try."""
+
+
 class MaybeSent(Exception):
     """The peer may have acted on it: never repeat without an idempotency key."""
 

@@ -23,8 +23,8 @@ from antiphon.core.waking import Deliver, wakes
 from antiphon.events import pump
 from antiphon.jobs import runner
 from antiphon.jobs.model import Handlers
-from antiphon.messages import dispatch, funnel, lanes
-from antiphon.messages.lane_run import Worker
+from antiphon.messages import dispatch, funnel, lanes, receipts
+from antiphon.messages.worker import Worker
 from antiphon.receiving import upkeep
 
 log = logging.get(__name__)
@@ -150,6 +150,18 @@ async def fold_funnels(working: Working) -> None:
     async with working.database.across() as conn:
         waiting = await funnel.organizations_to_fold(conn)
     await _for_each(working.database, waiting, fold)
+
+
+async def look_at_old_receipts(working: Working) -> None:
+    """Receipts that have long waited for their message: apply what found it, drop what has waited too long."""
+
+    async def apply(conn: Connection, org_id: UUID) -> None:
+        while await receipts.apply_parked(conn, org_id, old=True) == receipts.AT_ONCE:
+            pass
+
+    async with working.database.across() as conn:
+        waiting = await receipts.organizations_with_parked(conn, old=True)
+    await _for_each(working.database, waiting, apply)
 
 
 async def make_partitions(working: Working) -> None:

@@ -16,7 +16,7 @@ from antiphon.core.settings import Settings
 from antiphon.core.smtp import MailClient
 from antiphon.entry import loops, wiring
 from antiphon.entry.loops import Working
-from antiphon.messages.lane_run import Worker
+from antiphon.messages.worker import Worker
 from antiphon.providers import registry
 from antiphon.providers.contract import Provider
 

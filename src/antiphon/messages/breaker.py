@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from antiphon.messages.record import NOT_BEGUN, TemplateFault
-from antiphon.providers.contract import NotSent, Outcome, Unknown
+from antiphon.messages.record import TemplateFault
+from antiphon.providers.contract import NOT_BEGUN, NotSent, Outcome, Unknown
 
 FEWEST = 20
 """Calls that must have been made before their failures count."""

@@ -21,7 +21,7 @@ import msgspec
 from antiphon.core import db
 from antiphon.core.db import Connection
 from antiphon.messages import ledger
-from antiphon.messages.lanes import Owned
+from antiphon.messages.lanes import Owned, pace_of
 from antiphon.messages.model import Fact
 from antiphon.messages.pace import Bucket, GateLoad, share, tokens_now
 
@@ -42,7 +42,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A message with a committed attempt: all that rendering and sending need."""
+    """A message with a committed attempt: all that rendering and sending need.
+
+    `claimed_at` is the instant that it is rendered for: of the first attempt under its key, so that a repetition has
+    the same bytes.
+    """
 
     message_id: UUID
     attempt_no: int
@@ -80,10 +84,12 @@ async def claim(
     quotas = share(_room(view, room), view.gates, view.now, view.turn)
     if not quotas:
         return view, []
+    by_id = {gate.id: gate for gate in view.gates}
     rows = await db.tuples(
         conn, CLAIM,
         org_id=lane.org_id, lane_id=lane.id, epoch=lane.epoch, now=view.now,
         gates=list(quotas), quotas=list(quotas.values()), order_until=view.now + ORDER_WAIT,
+        gate_tokens=[tokens_now(g.bucket, view.now) if g.bucket else None for g in map(by_id.__getitem__, quotas)],
         lease_until=view.now + timedelta(seconds=lease),
         give_up_at=view.now + timedelta(seconds=lease + 5) + call_timeout,
         replay_until=view.now + replay * 0.8 if replay else None,
@@ -119,7 +125,7 @@ async def look(conn: Connection, lane: Owned, worker: UUID, room: int) -> View |
     gates = [
         GateLoad(
             id=gate, traffic=traffic, priority=priority, due=due,
-            bucket=Bucket(g_tokens, g_at, g_rate, max(1.0, g_rate * 0.1)) if g_rate else None,
+            bucket=Bucket(g_tokens, g_at, *pace_of(g_rate)) if g_rate else None,
         )
         for gate, traffic, priority, g_rate, g_tokens, g_at, due in (row[9:] for row in found)
         if gate is not None and due
@@ -183,8 +189,11 @@ WITH open_gates AS MATERIALIZED (
            WHEN row_number() OVER (PARTITION BY d.contact_id ORDER BY d.order_at, d.message_id) > 1
                 OR EXISTS (SELECT FROM outbox e
                             WHERE e.org_id = %(org_id)s AND e.contact_id = d.contact_id AND e.lane_id = %(lane_id)s
-                              AND e.message_id <> d.message_id AND (e.state = 1 OR e.attempt_no > 0) AND e.state < 2
-                              AND (e.order_at, e.message_id) < (d.order_at, d.message_id)) THEN 'order'
+                              AND (e.state IN (1, 2) OR e.attempt_no > 0 OR e.wait_reason = 'order') AND e.state < 2
+                              AND (e.order_at, e.message_id) < (d.order_at, d.message_id)
+                              AND (e.state = 1 OR EXISTS (SELECT FROM gates g
+                                                           WHERE g.org_id = %(org_id)s AND g.id = e.gate_id
+                                                             AND g.is_open))) THEN 'order'
            WHEN d.attempt_no >= d.first_try
                 AND EXISTS (SELECT FROM attempts a
                              WHERE a.org_id = %(org_id)s AND a.message_id = d.message_id AND a.attempt_no >= d.first_try
@@ -238,11 +247,10 @@ WITH open_gates AS MATERIALIZED (
         ON CONFLICT DO NOTHING
 ), spent AS (
     UPDATE gates g
-       SET tokens_at = %(now)s,
-           tokens = least(greatest(1, g.rate * 0.1), g.tokens + g.rate * extract(epoch FROM %(now)s - g.tokens_at))
-                    - used.n
+       SET tokens_at = %(now)s, tokens = full_to.tokens - used.n
       FROM (SELECT gate_id, count(*) AS n FROM judged WHERE verdict = '' GROUP BY gate_id) used
-     WHERE g.org_id = %(org_id)s AND g.id = used.gate_id AND g.rate IS NOT NULL
+      JOIN unnest(%(gates)s::uuid[], %(gate_tokens)s::float8[]) AS full_to (gate_id, tokens) USING (gate_id)
+     WHERE g.org_id = %(org_id)s AND g.id = used.gate_id AND full_to.tokens IS NOT NULL
 ), paid AS (
     UPDATE lanes l SET tokens = %(tokens)s - used.n, tokens_at = %(now)s, lease_until = %(lease_until)s,
                        day = today.day, day_count = used.n + CASE WHEN l.day = today.day THEN l.day_count ELSE 0 END
@@ -252,7 +260,9 @@ WITH open_gates AS MATERIALIZED (
 )
 SELECT j.message_id, j.attempt_no + 1, j.message_id || ':' || j.first_try, j.channel, j.purpose, j.address, j.retries,
        j.resends, j.is_once, m.template_version_id, m.language, m.variables, m.reply_to_id, c.subject, c.text, c.html,
-       %(now)s, j.verdict = 'key_expired'
+       coalesce((SELECT a.claimed_at FROM attempts a
+                  WHERE j.attempt_no >= j.first_try AND a.org_id = %(org_id)s AND a.message_id = j.message_id
+                    AND a.attempt_no = j.first_try), %(now)s), j.verdict = 'key_expired'
   FROM judged j
  CROSS JOIN LATERAL (SELECT x.template_version_id, x.language, x.variables, x.reply_to_id FROM messages x
                       WHERE x.org_id = %(org_id)s AND x.id = j.message_id OFFSET 0) m

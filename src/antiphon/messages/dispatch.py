@@ -8,49 +8,69 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
 
+from antiphon.core.clock import boottime
 from antiphon.messages import lanes
-from antiphon.messages.lane_run import AWAY, IDLE, Worker, pause, serve, wall_of
+from antiphon.messages.lane_run import IDLE, serve
+from antiphon.messages.worker import AWAY, Worker, pause, wall_of
 
 log = structlog.get_logger()
+
+SHORTEST_TURN = 1.0
+"""Seconds that a lane is served at least before it makes room for another."""
+
+
+class Turn(NamedTuple):
+    """A lane that this worker serves, since when, and how it is asked to give the lane back."""
+
+    task: asyncio.Task[None]
+    enough: asyncio.Event
+    since: float
 
 
 async def run(worker: Worker, stop: asyncio.Event) -> None:
     """Own and serve lanes until `stop` is set; returns when every call under way is recorded or given up."""
-    owned: dict[UUID, asyncio.Task[None]] = {}
+    owned: dict[UUID, Turn] = {}
     while not stop.is_set():
         found = False
         try:
-            found = await _take_some(worker, owned, stop)
+            found = await _take_some(worker, owned)
         except AWAY as error:
             log.warning("dispatch.database_away", error=type(error).__name__)
             await pause(stop, 0.5)
         await pause(stop, IDLE if found or owned else 0.1)
-        for lane_id in [id_ for id_, task in owned.items() if task.done()]:
-            task = owned.pop(lane_id)
-            if (error := task.exception()) is not None:
+        for lane_id in [id_ for id_, turn in owned.items() if turn.task.done()]:
+            if (error := owned.pop(lane_id).task.exception()) is not None:
                 log.error("dispatch.lane_failed", lane=str(lane_id), exc_info=error)
+    for turn in owned.values():
+        turn.enough.set()
     if owned:
-        await asyncio.wait(owned.values())
+        await asyncio.wait([turn.task for turn in owned.values()])
 
 
-async def _take_some(worker: Worker, owned: dict[UUID, asyncio.Task[None]], stop: asyncio.Event) -> bool:
-    if len(owned) >= worker.most_lanes:
-        return False
+async def _take_some(worker: Worker, owned: dict[UUID, Turn]) -> bool:
+    """Take lanes that are due. With as many as this worker may serve, the longest served makes room for one."""
     async with worker.database.across() as conn:
-        due = await lanes.lanes_to_own(conn, worker.most_lanes - len(owned))
-    for org_id, lane_id in due:
-        if lane_id in owned:
-            continue
+        due = await lanes.lanes_to_own(conn, max(1, worker.most_lanes - len(owned)))
+    others = [(org_id, lane_id) for org_id, lane_id in due if lane_id not in owned]
+    if others and len(owned) >= worker.most_lanes:
+        eldest = min(owned.values(), key=lambda turn: turn.since)
+        if boottime() - eldest.since >= SHORTEST_TURN:
+            eldest.enough.set()
+        return True
+    for org_id, lane_id in others:
         wall = wall_of(worker)
         async with worker.database.transaction(org_id) as conn:
             lane = await lanes.take(conn, org_id, lane_id, worker.id, worker.lease)
         if lane is not None:
-            owned[lane_id] = asyncio.create_task(serve(worker, lane, wall, stop), name=f"lane {lane_id}")
-    return bool(due)
+            enough = asyncio.Event()
+            task = asyncio.create_task(serve(worker, lane, wall, enough), name=f"lane {lane_id}")
+            owned[lane_id] = Turn(task, enough, boottime())
+    return bool(others)
 
 
 async def sweep(worker: Worker, stop: asyncio.Event, *, every: timedelta = timedelta(seconds=30)) -> None:

@@ -17,7 +17,7 @@ from antiphon.core.db import Connection
 from antiphon.core.ids import new_id
 from antiphon.messages import ledger
 from antiphon.messages.model import Fact
-from antiphon.providers.contract import Inbound
+from antiphon.providers.contract import Inbound, bounded_name
 
 ANSWERS_WITHIN = timedelta(days=14)
 
@@ -31,7 +31,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _name(inbound: Inbound) -> str:
-    return inbound.provider_message_id or inbound.dedupe_key
+    return bounded_name(inbound.provider_message_id or inbound.dedupe_key)
 
 
 NAME = """

@@ -73,8 +73,11 @@ async def delete_sender(conn: Connection, actor: Actor, sender_id: UUID) -> None
             f"{left} messages still wait for this sender; cancel them or let them leave first",
         )
     await senders.delete_sender(conn, actor, sender_id)
+    await db.execute(conn, FORGET_POLLS, org_id=actor.org_id, id=sender_id)
     await lanes.pause_lane(conn, actor.org_id, sender_id, "the sender was deleted")
 
+
+FORGET_POLLS = "DELETE FROM polls WHERE org_id = %(org_id)s AND lane_id = %(id)s"
 
 LEFT = """
     SELECT count(*)

@@ -285,8 +285,9 @@ LOOK_AGAIN = """
                 (SELECT o.due_at FROM outbox o
                   WHERE o.org_id = %(org_id)s AND o.lane_id = %(id)s AND o.state IN (1, 2)
                   ORDER BY o.due_at LIMIT 1),
-                (SELECT p.due_at FROM polls p
-                  WHERE p.org_id = %(org_id)s AND p.lane_id = %(id)s ORDER BY p.due_at LIMIT 1)) AS at) soonest
+                (SELECT p.due_at FROM lanes l JOIN polls p ON p.org_id = l.org_id AND p.lane_id = l.id
+                  WHERE l.org_id = %(org_id)s AND l.id = %(id)s AND l.paused_reason IS NULL
+                  ORDER BY p.due_at LIMIT 1)) AS at) soonest
      WHERE lanes.org_id = %(org_id)s AND lanes.id = %(id)s AND lanes.next_due_at > soonest.at
 """
 

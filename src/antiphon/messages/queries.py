@@ -254,7 +254,7 @@ MOVE_DUE = """
 
 
 class Retaken(msgspec.Struct, frozen=True):
-    """A message that waits again. Its gate may be gone with the campaign that has ended meanwhile."""
+    """A message that waits again. Its gate may be gone or closed for good, with a campaign that has ended."""
 
     attempt_no: int
     lane_id: UUID
@@ -272,7 +272,8 @@ TAKE_UNSURE = """
            first_try = o.attempt_no + 1
      WHERE o.org_id = %(org_id)s AND o.message_id = %(id)s AND o.state IN (2, 3)
     RETURNING o.attempt_no + 1 AS attempt_no, o.lane_id,
-              EXISTS (SELECT FROM gates g WHERE g.org_id = %(org_id)s AND g.id = o.gate_id) AS has_gate
+              EXISTS (SELECT FROM gates g WHERE g.org_id = %(org_id)s AND g.id = o.gate_id
+                         AND g.reason IS DISTINCT FROM 'canceled') AS has_gate
 """
 
 

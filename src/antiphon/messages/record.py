@@ -23,6 +23,7 @@ from antiphon.messages.ledger import Locked
 from antiphon.messages.model import PROVEN, RETRIES, Fact, Settlement, backoff
 from antiphon.providers import registry
 from antiphon.providers.contract import (
+    NOT_BEGUN,
     Accepted,
     AccountFault,
     NotSent,
@@ -31,9 +32,6 @@ from antiphon.providers.contract import (
     Throttled,
     Unknown,
 )
-
-NOT_BEGUN = "not_begun"
-"""The code of a call that was claimed and never begun: it counts no retry."""
 
 
 class TemplateFault(msgspec.Struct, frozen=True, kw_only=True, tag="template"):
@@ -75,7 +73,7 @@ def settlement(told: Told, *, doubt_after: timedelta, takes_key: bool = False) -
             return Settlement(after="again", reason="throttled", due_at=wait)
         case AccountFault():
             return Settlement(after="again", reason="account")
-        case NotSent(code="not_begun"):
+        case NotSent(code=code) if code == NOT_BEGUN:
             return Settlement(after="again", reason="released")
         case NotSent(after=after) if told.claimed.retries < RETRIES:
             wait = max(backoff(told.claimed.retries), after or timedelta())
@@ -158,6 +156,7 @@ WITH told AS MATERIALIZED (
      WHERE m.org_id = %(org_id)s AND m.id BETWEEN %(low)s AND %(high)s
        AND m.id = ANY (ARRAY(SELECT x.message_id FROM told x))
        AND m.id = t.message_id AND m.stage = 'scheduled' AND m.attempt_no = 0
+       AND m.closed_at IS NULL AND m.replied_at IS NULL AND m.clicked_at IS NULL
     RETURNING m.id, m.campaign_id, m.channel, m.day, t.at, t.detail
 ), gone AS (
     DELETE FROM outbox o

@@ -1,5 +1,7 @@
-"""What a person or another part may do with messages beyond sending them: cancel, reschedule, say what is known of
-them, decide about a doubt. Each is audited, and each is a fact like any other."""
+"""What a person or another part may do with messages beyond sending them: cancel, reschedule, say what is known, decide
+about a doubt. Each is audited, and each is a fact like any other. Each locks the ledger's row before the queue's, as
+receipts and recovery do.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +56,7 @@ def statuses(words: list[str] | None) -> list[str] | None:
 async def cancel(conn: Connection, actor: Actor, message_id: UUID) -> Message:
     """Stop a message that waits. Raises Conflict when it is too late, saying how far it has gone."""
     message = await queries.get(conn, actor.org_id, message_id)
+    await ledger.lock(conn, actor.org_id, [message_id])
     if not await queries.take_waiting(conn, actor.org_id, message_id):
         raise Conflict(
             "too_late", f"this message is {message.status} already; only one that still waits can be canceled"
@@ -73,6 +76,7 @@ async def reschedule(conn: Connection, actor: Actor, message_id: UUID, at: datet
         raise Invalid.field(
             "scheduled_for", "is after the message expires; nothing would be sent", at.isoformat()
         )
+    await ledger.lock(conn, actor.org_id, [message_id])
     lane_id = await queries.move_due(conn, actor.org_id, message_id, at)
     if lane_id is None:
         raise Conflict(
@@ -101,6 +105,7 @@ async def mark(conn: Connection, actor: Actor, message_id: UUID, what: Mark, rea
 async def resend(conn: Connection, actor: Actor, message_id: UUID) -> Message:
     """Send a message in doubt once more, as a person's decision: it may arrive twice. Raises Conflict for others."""
     message = await queries.get(conn, actor.org_id, message_id)
+    await ledger.lock(conn, actor.org_id, [message_id])
     taken = await queries.take_unsure(conn, actor.org_id, message_id)
     if taken is None:
         raise Conflict("not_in_doubt", f"this message is {message.status}; only one in doubt can be resent")

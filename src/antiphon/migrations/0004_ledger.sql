@@ -76,7 +76,8 @@ CREATE TABLE message_contents (
 ) PARTITION BY RANGE (message_id);
 
 -- The intent log: committed before the provider is called, closed with the outcome after.
--- A replay renders the same bytes from the message's version and variables at the same instant (claimed_at).
+-- A replay renders the same bytes from the message's version and variables at the same instant: the claimed_at of the
+-- first attempt under its key.
 CREATE TABLE attempts (
     org_id               uuid NOT NULL,
     message_id           uuid NOT NULL,
@@ -87,7 +88,6 @@ CREATE TABLE attempts (
     claimed_at           timestamptz NOT NULL,
     give_up_at           timestamptz NOT NULL,
     replay_until         timestamptz,
-    body_hash            bytea,
     outcome              text CHECK (outcome IN ('accepted', 'rejected', 'throttled', 'not_sent', 'unknown',
                                                  'account_fault', 'template')),
     code                 text,
@@ -115,44 +115,63 @@ CREATE TABLE message_events (
     PRIMARY KEY (org_id, message_id, key)
 ) PARTITION BY RANGE (message_id);
 
--- Makes the months from last month to the given number ahead, and the partition that catches what has none.
--- The worker calls it daily; only the owner could otherwise.
+-- Makes the months from last month to the given number ahead, and the partition that catches what has none; rows that it
+-- has caught move into their month. The worker calls it daily; only the owner could otherwise. A month that cannot be
+-- made stops no other.
 CREATE FUNCTION ensure_partitions(months_ahead int) RETURNS int LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, public AS $$
 DECLARE
     parent text;
     month date;
-    child text;
     made int := 0;
 BEGIN
     FOREACH parent IN ARRAY ARRAY['messages', 'message_contents', 'attempts', 'message_events'] LOOP
+        IF to_regclass('public.' || parent || '_other') IS NULL THEN
+            EXECUTE format('CREATE TABLE public.%I PARTITION OF public.%I DEFAULT', parent || '_other', parent);
+            EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', parent || '_other');
+            EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', parent || '_other');
+        END IF;
         FOR month IN SELECT m::date FROM generate_series(
             date_trunc('month', now() AT TIME ZONE 'UTC') - interval '1 month',
             date_trunc('month', now() AT TIME ZONE 'UTC') + months_ahead * interval '1 month', interval '1 month') m
         LOOP
-            child := parent || '_' || to_char(month, 'YYYYMM');
-            CONTINUE WHEN to_regclass('public.' || child) IS NOT NULL;
-            EXECUTE format(
-                'CREATE TABLE public.%I PARTITION OF public.%I FOR VALUES FROM (%L) TO (%L)', child, parent,
-                public.uuid7_from(month::timestamp AT TIME ZONE 'UTC'),
-                public.uuid7_from((month + interval '1 month') AT TIME ZONE 'UTC'));
-            EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', child);
-            EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', child);
-            IF parent IN ('messages', 'attempts') THEN  -- room for the next version of a row beside it
-                EXECUTE format('ALTER TABLE public.%I SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05)', child);
-            END IF;
-            made := made + 1;
+            CONTINUE WHEN to_regclass('public.' || parent || '_' || to_char(month, 'YYYYMM')) IS NOT NULL;
+            BEGIN
+                PERFORM public.make_partition(parent, month);
+                made := made + 1;
+            EXCEPTION WHEN OTHERS THEN
+                RAISE WARNING 'no partition of % for %: %', parent, month, SQLERRM;
+            END;
         END LOOP;
-        child := parent || '_other';
-        IF to_regclass('public.' || child) IS NULL THEN
-            EXECUTE format('CREATE TABLE public.%I PARTITION OF public.%I DEFAULT', child, parent);
-            EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', child);
-            EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', child);
-        END IF;
     END LOOP;
     RETURN made;
 END
 $$;
+
+CREATE FUNCTION make_partition(parent text, month date) RETURNS void LANGUAGE plpgsql
+    SET search_path = pg_catalog, public AS $$
+DECLARE
+    child text := parent || '_' || to_char(month, 'YYYYMM');
+    other text := parent || '_other';
+    key text := CASE parent WHEN 'messages' THEN 'id' ELSE 'message_id' END;
+    low uuid := public.uuid7_from(month::timestamp AT TIME ZONE 'UTC');
+    high uuid := public.uuid7_from((month + interval '1 month') AT TIME ZONE 'UTC');
+BEGIN
+    EXECUTE format('CREATE TABLE public.%I (LIKE public.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', child, parent);
+    IF parent IN ('messages', 'attempts') THEN  -- room for the next version of a row beside it
+        EXECUTE format('ALTER TABLE public.%I SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05)', child);
+    END IF;
+    EXECUTE format('ALTER TABLE public.%I NO FORCE ROW LEVEL SECURITY', other);
+    EXECUTE format('WITH caught AS (DELETE FROM public.%I WHERE %I >= %L AND %I < %L RETURNING *)'
+                   ' INSERT INTO public.%I SELECT * FROM caught', other, key, low, key, high, child);
+    EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', other);
+    EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
+                   parent, child, low, high);
+    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', child);
+    EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', child);
+END
+$$;
+REVOKE ALL ON FUNCTION make_partition(text, date) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ensure_partitions(int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_partitions(int) TO antiphon_worker;
 SELECT ensure_partitions(3);
@@ -263,7 +282,8 @@ CREATE TABLE outbox (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX outbox_due ON outbox (org_id, lane_id, gate_id, due_at) WHERE state = 0;
 -- What holds later messages to the same contact back, and what recovery looks at.
-CREATE INDEX outbox_busy ON outbox (org_id, lane_id, contact_id) WHERE state IN (1, 2) OR retries > 0;
+CREATE INDEX outbox_busy ON outbox (org_id, lane_id, contact_id)
+    WHERE state IN (1, 2) OR attempt_no > 0 OR wait_reason = 'order';
 SELECT make_tenant_table('outbox', 'SELECT, INSERT, UPDATE, DELETE');
 
 -- What status polling must still ask about.

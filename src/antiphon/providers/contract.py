@@ -7,6 +7,7 @@ adapter never does input or output, and one that needs two requests is as testab
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -56,6 +57,10 @@ class Throttled(Struct, frozen=True, kw_only=True, tag="throttled"):
     payload: Payload = {}
 
 
+NOT_BEGUN = "not_begun"
+"""The code of a call that was claimed and never begun: it counts no retry."""
+
+
 class NotSent(Struct, frozen=True, kw_only=True, tag="not_sent"):
     """Proven not to have been taken: retry with backoff, not before `after` if the provider named a time."""
 
@@ -82,6 +87,14 @@ class AccountFault(Struct, frozen=True, kw_only=True, tag="account_fault"):
 
 
 Outcome = Accepted | Rejected | Throttled | NotSent | Unknown | AccountFault
+
+LONGEST_NAME = 512
+
+
+def bounded_name(name: str) -> str:
+    """A provider's name of something, as it is kept: one that is longer than any provider's is kept by its hash."""
+    return name if len(name) <= LONGEST_NAME else f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
+
 
 # ---- What goes out -------------------------------------------------------------------------------
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Protocol, TypeVar
 
+from msgspec import structs
+
 from antiphon.core import wire
 from antiphon.core.wire import MailEnvelope, MailReply, Request, Response
 from antiphon.providers.contract import (
+    NOT_BEGUN,
+    Accepted,
     Asking,
     LookedUp,
     NotSent,
@@ -16,6 +20,7 @@ from antiphon.providers.contract import (
     Unknown,
     WireRequest,
     WireResponse,
+    bounded_name,
 )
 
 T = TypeVar("T")
@@ -36,11 +41,16 @@ class Mail(Protocol):
 async def drive(send: Send, http: Http, mail: Mail) -> Outcome:
     """Hand one message over. Every failure of the wire that the adapter did not read itself becomes an outcome."""
     try:
-        return await _run(send, http, mail)
+        outcome = await _run(send, http, mail)
+    except wire.NotBegun as failure:
+        return NotSent(reason=failure.reason, code=NOT_BEGUN)
     except wire.NotSent as failure:
         return NotSent(reason=failure.reason)
     except wire.MaybeSent as failure:
         return Unknown(reason=failure.reason)
+    if isinstance(outcome, Accepted) and outcome.provider_message_id:
+        return structs.replace(outcome, provider_message_id=bounded_name(outcome.provider_message_id))
+    return outcome
 
 
 async def ask(asking: Asking, http: Http, mail: Mail) -> LookedUp:
