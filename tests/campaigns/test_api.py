@@ -231,7 +231,13 @@ async def test_who_speaks_none_of_a_templates_languages_reads_the_default_one(sh
     assert [message["text"] for message in found.json["items"]] == ["Hello"]
 
 
-FAR_TIMES = [253402300799999, "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "1999-12-31T23:59:59Z", 0]
+FAR_TIMES = [
+    253402300799999,
+    "9999-12-31T23:59:59-14:00",
+    "0001-01-01T00:00:00+14:00",
+    "1999-12-31T23:59:59Z",
+    0,
+]
 
 
 @pytest.mark.parametrize("at", FAR_TIMES)
