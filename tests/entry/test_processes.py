@@ -82,7 +82,7 @@ def test_a_worker_waits_for_a_database_that_is_away_and_ends_when_asked(machine:
 def test_nobody_privileged_may_serve_or_work(verb: str, machine: Machine, db_urls: DatabaseUrls) -> None:
     owner = {"ANTIPHON_APP_DATABASE_URL": db_urls.owner, "ANTIPHON_WORKER_DATABASE_URL": db_urls.owner,
              "ANTIPHON_DATABASE_URL": ""}  # fmt: skip
-    done = machine.run(verb, **owner, ANTIPHON_PORT="0")
+    done = machine.run(verb, environ={**owner, "ANTIPHON_PORT": "0"})
     assert done.code == 1
     assert "owns the tables" in done.err
     assert "ANTIPHON_APP_DATABASE_URL" in done.err

@@ -37,26 +37,30 @@ class Machine(msgspec.Struct, frozen=True):
     environ: Mapping[str, str]
 
     @classmethod
-    def of(cls, urls: DatabaseUrls, folder: Path, **more: str) -> Machine:
+    def of(cls, urls: DatabaseUrls, folder: Path) -> Machine:
         """A machine that reaches this database and keeps its files in the folder."""
-        return cls(
-            {name: value for name, value in os.environ.items() if not name.startswith("ANTIPHON_")}
-            | {
-                "ANTIPHON_DATABASE_URL": urls.owner,
-                "ANTIPHON_APP_DATABASE_URL": urls.app,
-                "ANTIPHON_WORKER_DATABASE_URL": urls.worker,
-                "ANTIPHON_SECRET_KEY": SECRET,
-                "ANTIPHON_DATA_DIR": str(folder),
-                "NO_COLOR": "1",
-            }
-            | more
-        )
+        bare = cls.without_database(folder)
+        given = {
+            "ANTIPHON_DATABASE_URL": urls.owner,
+            "ANTIPHON_APP_DATABASE_URL": urls.app,
+            "ANTIPHON_WORKER_DATABASE_URL": urls.worker,
+            "ANTIPHON_SECRET_KEY": SECRET,
+        }
+        return cls({**bare.environ, **given})
 
-    def run(self, *words: str, given: str = "", **environ: str) -> Result:
+    @classmethod
+    def without_database(cls, folder: Path) -> Machine:
+        """A newcomer's machine: Antiphon runs a database of its own in the folder."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ANTIPHON_")}
+        return cls({**kept, "ANTIPHON_DATA_DIR": str(folder), "NO_COLOR": "1"})
+
+    def run(
+        self, *words: str, given: str = "", within: float = LONGEST, environ: Mapping[str, str] | None = None
+    ) -> Result:
         """Run `antiphon …` to its end."""
         done = subprocess.run(
-            [ANTIPHON, *words], env={**self.environ, **environ}, input=given, capture_output=True, text=True,
-            timeout=LONGEST, check=False,
+            [ANTIPHON, *words], env={**self.environ, **(environ or {})}, input=given, capture_output=True, text=True,
+            timeout=within, check=False,
         )  # fmt: skip
         return Result(done.returncode, done.stdout, done.stderr)
 

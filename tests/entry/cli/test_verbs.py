@@ -139,7 +139,7 @@ FAILURES: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure_is_a_sentence_with_a_remedy_and_never_a_traceback(name: str, machine: Machine) -> None:
     words, environ, said = FAILURES[name]
-    done = machine.run(*words, **environ)
+    done = machine.run(*words, environ=environ)
     assert done.code == 1
     assert said in done.err
     assert "Traceback" not in done.err + done.out

@@ -18,7 +18,7 @@ from antiphon.core.settings import Settings
 from antiphon.entry import running
 from antiphon.entry.cli import importing, session
 from antiphon.entry.cli.session import Session
-from antiphon.entry.demo import scene, simulator
+from antiphon.entry.demo import scene, simulator, telling
 from antiphon.entry.demo.simulator import Simulator
 from antiphon.entry.running import Site
 from antiphon.organizations import service as organizations
@@ -121,6 +121,7 @@ def lines(site: Site, home: Household, blast: Campaign) -> list[str]:
         "",
         f"curl -s {key} {json} -X POST {api}/blasts/{blast.id}/send -d '{{}}'",
         f"curl -s {key} {api}/blasts/{blast.id}/funnel",
+        f"{telling.program()} blast show last --watch",
         "",
         "3. Read what people answered:",
         "",

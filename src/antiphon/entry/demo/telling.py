@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import shutil
+import sys
 import textwrap
+from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -94,7 +96,7 @@ REPLIES = """
       JOIN message_contents t ON t.org_id = %(org_id)s AND t.message_id = m.id
       LEFT JOIN contacts c ON c.org_id = %(org_id)s AND c.id = m.contact_id
      WHERE m.org_id = %(org_id)s AND m.direction = 'in'
-     ORDER BY m.address, m.id
+     ORDER BY md5(m.address), m.id
 """
 
 
@@ -152,16 +154,22 @@ async def one_message(found: Session, campaign_id: UUID) -> UUID:
 
 def say_next(settings: Settings, campaign_id: UUID, message_id: UUID) -> None:
     """What to look at now, in commands that work as they stand."""
-    place = f"ANTIPHON_DATA_DIR={_short(settings)} " if settings.is_embedded else ""
+    antiphon = program()
     typer.echo("\nWhat next")
-    if place:
-        typer.echo(f"  export {place.strip()}   # the demo's data stay there")
-    typer.echo(f"  antiphon blast show {campaign_id}")
-    typer.echo(f"  antiphon message explain {message_id}   # why it failed")
-    typer.echo("  antiphon blast list")
-    typer.echo("  antiphon up --demo   # the same with an API, an address and a key")
+    typer.echo(f"  {antiphon} up --demo   # the same with an API, an address and a key")
+    typer.echo("To look around in this day:")
+    if settings.is_embedded:
+        typer.echo(f"  export ANTIPHON_DATA_DIR={_near(settings.data_dir)}")
+    typer.echo(f"  {antiphon} blast show {campaign_id}")
+    typer.echo(f"  {antiphon} message explain {message_id}")
+    typer.echo(f"  {antiphon} doctor")
 
 
-def _short(settings: Settings) -> str:
-    path = os.path.relpath(settings.data_dir)
-    return path if not path.startswith("..") else str(settings.data_dir)
+def program() -> str:
+    """How this program is called from here: by its name where the shell finds it."""
+    return "antiphon" if shutil.which("antiphon") else _near(Path(sys.argv[0]))
+
+
+def _near(path: Path) -> str:
+    """A path as short as it can be written in the working folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
