@@ -20,10 +20,10 @@ from antiphon.core.http import Client
 from antiphon.core.smtp import MailClient
 from antiphon.messages import dispatch, doctor, lane_service, lanes
 from antiphon.messages.claim import Claimed, claim
-from antiphon.messages.worker import Worker
 from antiphon.messages.lanes import Owned
 from antiphon.messages.record import Told, record
 from antiphon.messages.sending import OutgoingMessage, send
+from antiphon.messages.worker import Worker
 from antiphon.organizations.model import Actor
 from antiphon.providers.contract import Accepted, Outcome
 from antiphon.senders import service as senders

@@ -45,8 +45,8 @@ async def _rows(database: Database, org_id: UUID, message_id: UUID) -> dict[str,
         " FROM messages WHERE org_id = %(o)s AND id = %(m)s",
         "attempt": "SELECT attempt_no, outcome, code, reason, provider_message_id, finished_at"
         " FROM attempts WHERE org_id = %(o)s AND message_id = %(m)s",
-        "events": "SELECT key, kind, source, old_status, new_status, coalesce(reason, ''), code, attempt_no, provider_at,"
-        " at, detail FROM message_events WHERE org_id = %(o)s AND message_id = %(m)s",
+        "events": "SELECT key, kind, source, old_status, new_status, coalesce(reason, ''), code, attempt_no,"
+        " provider_at, at, detail FROM message_events WHERE org_id = %(o)s AND message_id = %(m)s",
         "outbox": "SELECT state FROM outbox WHERE org_id = %(o)s AND message_id = %(m)s",
         "polls": "SELECT due_at, stop_at FROM polls WHERE org_id = %(o)s AND message_id = %(m)s",
         "names": "SELECT attempt_no, part FROM provider_ids WHERE org_id = %(o)s AND message_id = %(m)s",

@@ -265,12 +265,15 @@ FALL_ASLEEP = """
 
 
 async def look_again(conn: Connection, org_id: UUID, lane_id: UUID) -> None:
-    """Second statement, and the sweep: look when the lane's earliest unfinished row asks for it."""
+    """Second statement, and the sweep: look when the lane's earliest unfinished row asks for it.
+
+    What is due already is due now: a lane that was given back stands behind those that waited for a worker.
+    """
     await db.execute(conn, LOOK_AGAIN, org_id=org_id, id=lane_id)
 
 
 LOOK_AGAIN = """
-    UPDATE lanes SET next_due_at = soonest.at
+    UPDATE lanes SET next_due_at = greatest(soonest.at, now())
       FROM (SELECT least(
                 (SELECT greatest(min(first.due_at), l.blocked_until,
                                  CASE WHEN l.day_count >= l.daily_cap
