@@ -22,6 +22,7 @@ from psycopg import pq
 from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool.base import AttemptWithBackoff
 
 from antiphon.core import clock
 from antiphon.core.errors import Conflict, Invalid, NotFound, Problem, Unavailable
@@ -34,7 +35,8 @@ in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
 First = tuple[LiteralString, Mapping[str, Any]]
 """A literal statement and its named parameters."""
 
-RECONNECT_ROUND = 3.0  # seconds; the pool doubles its pauses within a round, so after a long outage it would be late
+AttemptWithBackoff.DELAY_BACKOFF = 1.0
+"""A lost connection is tried for again every second: with doubled pauses an hour's outage would last another."""
 
 TRUSTED_FOR = 1.0  # seconds; a check costs a round trip, a tenth of a small request
 
@@ -77,7 +79,6 @@ class Database:
             min_size=min(2, size),
             max_size=size,
             timeout=wait,
-            reconnect_timeout=RECONNECT_ROUND,
             open=False,
             check=_check,
             kwargs={
