@@ -91,6 +91,15 @@ def test_a_blast_is_made_from_a_file_looked_at_stopped_and_gone_on_with(
     assert "Scheduled for 2090-03-15 09:30 CET" in later.out
     assert "Guests" in house.do("group", "list").out
 
+    texts = tmp_path / "texts.csv"
+    texts.write_text(
+        "phone,Message\n+4915123456789,Only for Anna\n+4915123456781,Only for the new one\n", "utf-8"
+    )
+    own = house.do(
+        "blast", "send", "--to", f"@{texts}", "--sender", "Shop", "--consent", "the newsletter", "--yes"
+    )
+    assert "It reaches 2 of 2 people." in own.out
+
 
 def test_doctor_says_that_all_is_well_and_what_is_not(house: Machine) -> None:
     assert "All is well." in house.do("doctor").out

@@ -13,7 +13,7 @@ from antiphon.entry.cli.options import Org, Yes
 from antiphon.entry.cli.shape import verb
 
 if TYPE_CHECKING:
-    from antiphon.campaigns.model import Campaign, Preview
+    from antiphon.campaigns.model import Campaign, NewCampaign, Preview
     from antiphon.entry.cli.importing import File
     from antiphon.entry.cli.session import Session
 
@@ -56,7 +56,6 @@ def send(
 ) -> None:
     """Send one message to many: shows whom it reaches, asks, starts."""
     from antiphon.campaigns.model import NewCampaign
-    from antiphon.contacts.audience import Audience
     from antiphon.core.channel import Purpose
     from antiphon.entry.cli import importing, session
     from antiphon.entry.cli.options import pairs
@@ -65,33 +64,47 @@ def send(
         raise typer.BadParameter(f"{purpose!r} is none of {', '.join(Purpose)}", param_hint="--purpose")
     values, mapping = pairs(variable, "--variable"), pairs(map_, "--map")
 
+    file = importing.File(consent=consent, country=country, mapping=mapping)
+    new = NewCampaign(
+        kind="blast", sender=sender, tag=tag, follow_up_stage=stage, template=template, text=text,
+        variables={**values}, rate=rate, purpose=Purpose(purpose),
+    )  # fmt: skip
+
     async def work() -> None:
         async with session.session(org) as found:
-            file = importing.File(consent=consent, country=country, mapping=mapping)
-            groups = [await _group(found, place, file) for place in to]
-            new = NewCampaign(
-                kind="blast", sender=sender, tag=tag, follow_up_stage=stage, template=template, text=text,
-                variables={**values}, rate=rate, purpose=Purpose(purpose), audience=Audience(groups=groups),
-            )  # fmt: skip
-            await _make_and_launch(found, new, at, yes=yes, watch=watch)
+            start = await _start(found, at)
+            campaign = await _draft(found, new, to, file)
+            await _launch(found, campaign, start, yes=yes, watch=watch)
 
     session.run(work())
 
 
-async def _group(found: Session, place: str, file: File) -> UUID:
+async def _draft(found: Session, new: NewCampaign, places: list[str], file: File) -> Campaign:
+    """The blast with everybody it is for: groups, files as groups, and files that bring each line's own text."""
+    from msgspec import structs
+
+    from antiphon.campaigns import service
+    from antiphon.contacts.audience import Audience
     from antiphon.entry.cli import groups, importing
 
-    if place.startswith("@"):
-        return await importing.group_of_file(found, Path(place[1:]), file)
-    return (await groups.find(found, place)).id
-
-
-async def _make_and_launch(found: Session, new: Any, at: str | None, *, yes: bool, watch: bool) -> None:
-    from antiphon.campaigns import service
-
-    start = await _start(found, at)
-    campaign = await found.do(service.create, new)
-    await _launch(found, campaign, start, yes=yes, watch=watch)
+    ids: list[UUID] = []
+    lists: list[Path] = []
+    for place in places:
+        path = Path(place[1:])
+        if not place.startswith("@"):
+            ids.append((await groups.find(found, place)).id)
+        elif await importing.has_texts(found, path, file):
+            lists.append(path)
+        else:
+            ids.append(await importing.group_of_file(found, path, file))
+    campaign = await found.do(service.create, structs.replace(new, audience=Audience(groups=ids)))
+    try:
+        for path in lists:
+            await importing.list_of_file(found, path, file, campaign.id)
+    except BaseException:
+        await found.do(service.delete, campaign.id)
+        raise
+    return campaign
 
 
 async def _start(found: Session, at: str | None) -> datetime | None:

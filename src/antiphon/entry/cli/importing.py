@@ -15,11 +15,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from antiphon.campaigns import from_file
 from antiphon.contacts import groups, importer, imports
 from antiphon.contacts.groups import NewGroup
-from antiphon.contacts.import_model import Import, ImportOptions
+from antiphon.contacts.import_model import Import, ImportOptions, Plan
 from antiphon.contacts.importer import Watch
 from antiphon.contacts.imports import RefusedLine
+from antiphon.core.db import Connection
 from antiphon.core.errors import Problem
 from antiphon.entry.cli.session import Session
 
@@ -39,17 +41,57 @@ async def group_of_file(found: Session, path: Path, file: File) -> UUID:
 
     It is named after the file and its content, so the same command again neither doubles nor mixes anybody.
     """
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    digest = hashlib.sha256(_existing(path).read_bytes()).hexdigest()[:8]
     options = ImportOptions(
         map=file.mapping, country=file.country, consent=file.consent, extra="attributes",
         group=await named_group(found, f"{path.name[:180]} ({digest})"),
     )  # fmt: skip
     done = await run(found, path, options)
     if done.status != "done":
-        raise Problem(409, "import_stopped", "Stopped", "the import was stopped, so nothing is sent; the same command "
-                                                        "goes on where it stopped")  # fmt: skip
+        raise _stopped("the same command goes on where it stopped")
     assert done.group_id is not None
     return done.group_id
+
+
+async def has_texts(found: Session, path: Path, file: File) -> bool:
+    """Whether each line brings its own text. Raises Invalid for a file that is no table of people."""
+    return "text" in (await _plan(found, path, file)).fields
+
+
+async def _plan(found: Session, path: Path, file: File) -> Plan:
+    options = ImportOptions(map=file.mapping, country=file.country, consent=file.consent, extra="recipients")
+    country = await found.do(imports.country_of)
+    return await asyncio.to_thread(imports.plan_file, _existing(path), options, country)
+
+
+async def list_of_file(found: Session, path: Path, file: File, campaign_id: UUID) -> None:
+    """Put a file's people on a campaign's own list, each with the text of their line.
+
+    An import that stopped half-way was for another draft's list, so it is not gone on with.
+    """
+    plan = await _plan(found, path, file)
+    async with found.database.transaction(found.actor.org_id) as conn:
+        unfinished = await imports.find_unfinished(conn, found.actor, plan, path.name)
+        if unfinished is not None:
+            await imports.cancel(conn, found.actor, unfinished.id)
+
+    async def beside(conn: Connection, _: UUID) -> None:
+        await from_file.add_lines(conn, found.actor.org_id, campaign_id)
+
+    done = await run(found, path, plan.options, beside=beside)
+    if done.status != "done":
+        await found.do(imports.cancel, done.id)
+        raise _stopped("the same command begins the file anew; nobody is doubled")
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(2, "there is no such file", str(path))
+    return path
+
+
+def _stopped(remedy: str) -> Problem:
+    return Problem(409, "import_stopped", "Stopped", f"the import was stopped, so nothing is sent; {remedy}")
 
 
 async def named_group(found: Session, name: str) -> UUID:
@@ -76,12 +118,18 @@ async def refused(found: Session, import_id: UUID, limit: int = SHOWN) -> list[R
     return (await found.do(imports.list_errors, import_id, limit)).items
 
 
-async def run(found: Session, path: Path, options: ImportOptions, *, resume: bool = False) -> Import:
+async def run(
+    found: Session,
+    path: Path,
+    options: ImportOptions,
+    *,
+    resume: bool = False,
+    beside: importer.Beside | None = None,
+) -> Import:
     """Import with a progress bar, and say what came of it. Ctrl-C stops after the batch that is being stored."""
-    if not path.is_file():
-        raise FileNotFoundError(2, "there is no such file", str(path))
+    _existing(path)
     with _stopping() as stop, _bar(path) as told:
-        watch = Watch(told=told, stop=stop)
+        watch = Watch(told=told, stop=stop, beside=beside)
         done = await importer.run(found.database, found.actor, path, options, watch=watch, resume=resume)
     await _tell(found, done)
     return done
