@@ -155,13 +155,15 @@ class RequestUnit:
         if call is None:
             async with self.transaction() as conn:
                 return await fn(conn, self.actor, *args, **kwargs)
-        async with self._used(), self.services.database.transaction(self.actor.org_id) as conn:
-            await idempotency.begin(conn, self.actor.org_id, self._known.unchecked_id, call)
+        org_id = self.actor.org_id
+        first = idempotency.first(org_id, self._known.unchecked_id, call)
+        async with self._used(), self.services.database.transaction(org_id, first=first) as conn:
+            await idempotency.begin(conn, org_id, call)
             result = await fn(conn, self.actor, *args, **kwargs)
             status = self._request.route_handler.status_code
             kept = b"" if status == 204 else encode_json(idempotency.without_secret(result))
             answer = idempotency.Answer(status, kept)
-            await idempotency.finish(conn, self.actor.org_id, call, answer)
+            await idempotency.finish(conn, org_id, call, answer)
         return result
 
     @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 from msgspec import Struct
 
+from antiphon.core import db
 from antiphon.core.db import Connection
 from antiphon.core.errors import BadRequest, Conflict, Invalid, Unauthorized
 from antiphon.organizations import queries
@@ -63,13 +64,19 @@ def call_of(key: str | None, method: str, path: str, query: bytes, body: bytes) 
     return Call(key=key, route=f"{method} {path}", body_hash=digest)
 
 
-async def begin(conn: Connection, org_id: UUID, key_id: UUID | None, call: Call) -> None:
-    """Start a call, and check the API key in the same statement (none: nothing to check).
+def first(org_id: UUID, key_id: UUID | None, call: Call) -> db.First:
+    """What travels with the statement that begins a call's transaction; with `key_id`, the API key is checked too."""
+    return queries.begin_write(org_id, key_id, call.key, f"{org_id} {call.key}")
+
+
+async def begin(conn: Connection, org_id: UUID, call: Call) -> None:
+    """Start a call, from what `first` found.
 
     Raises Replayed when it was answered, Conflict while it runs elsewhere, Invalid for a key used for something else,
     Unauthorized for an API key that is no longer in force.
     """
-    found = await queries.begin_write(conn, org_id, key_id, call.key, f"{org_id} {call.key}")
+    assert conn.first_row is not None
+    found = queries.Stored(*conn.first_row)
     if not found.is_key_in_force:
         raise Unauthorized(KEY_ENDED)
     if found.is_fresh and found.status is not None and found.response is not None:

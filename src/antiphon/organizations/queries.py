@@ -274,7 +274,7 @@ async def list_audit_entries(
     )
 
 
-class Stored(Struct, frozen=True, kw_only=True):
+class Stored(Struct, frozen=True):
     """What the first statement of a write found: the key that signed in, and what its Idempotency-Key stands for."""
 
     is_key_in_force: bool
@@ -286,14 +286,13 @@ class Stored(Struct, frozen=True, kw_only=True):
     is_fresh: bool | None
 
 
-async def begin_write(conn: Connection, org_id: UUID, key_id: UUID | None, key: str, lock: str) -> Stored:
-    """In one round trip: is the API key in force, is nobody else at work with this Idempotency-Key, is it answered?
+def begin_write(org_id: UUID, key_id: UUID | None, key: str, lock: str) -> db.First:
+    """A Stored: is the API key in force, is nobody else at work with this Idempotency-Key, was it answered?
 
-    The three share a snapshot, so an answer committed a moment ago may be missed; its primary key then refuses ours.
+    It travels with the statement that begins. The three share a snapshot, so an answer committed a moment ago may be
+    missed; its primary key then refuses ours.
     """
-    return await db.one(
-        conn,
-        Stored,
+    return (
         """
         SELECT (%(key_id)s::uuid IS NULL OR EXISTS (
                     SELECT 1 FROM api_keys
@@ -305,10 +304,7 @@ async def begin_write(conn: Connection, org_id: UUID, key_id: UUID | None, key: 
           FROM (SELECT 1) AS always
           LEFT JOIN idempotency_keys stored ON stored.org_id = %(org_id)s AND stored.key = %(key)s
         """,
-        org_id=org_id,
-        key_id=key_id,
-        key=key,
-        lock=lock,
+        {"org_id": org_id, "key_id": key_id, "key": key, "lock": lock},
     )
 
 
