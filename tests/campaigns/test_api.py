@@ -197,6 +197,7 @@ async def test_another_organization_finds_nothing(shop: Shop, database: Database
         ("GET", "", None), ("PATCH", "", {}), ("DELETE", "", None), ("GET", "/preview", None), ("POST", "/launch", {}),
         ("POST", "/send", {}), ("POST", "/schedule", {"at": "2099-01-01T00:00:00Z"}), ("POST", "/unschedule", None),
         ("POST", "/pause", {}), ("POST", "/resume", None), ("POST", "/cancel", {}), ("GET", "/recipients", None),
+        ("POST", "/recipients/remove", {"contacts": [str(uuid4())]}), ("POST", "/test", {"to": ["+60123450001"]}),
         ("POST", "/recipients", {"recipients": [{"to": "+60123450001"}]}), ("GET", "/recipients.csv", None),
         ("POST", "/follow-up", {"stage": "sent"}), ("POST", "/close", {"to": "+60123451000"}), ("GET", "/funnel", None),
     ]:  # fmt: skip
@@ -210,7 +211,7 @@ async def test_launching_needs_its_own_permission_and_pausing_does_not(
     scopes = [Permission.CAMPAIGNS_READ, Permission.CAMPAIGNS_WRITE]
     client = shop.client.signed_in(await base.token(database, shop.org_id, scopes))
     assert (await client.post(f"{path}/pause", {})).status == 200
-    for verb in ("launch", "send", "cancel"):
+    for verb in ("launch", "send", "cancel", "test"):
         assert (await client.post(f"{path}/{verb}", {})).code == "permission_missing", verb
     assert (await client.post(f"{path}/resume")).code == "permission_missing"
     assert (
@@ -262,3 +263,17 @@ async def test_messages_since_before_unix_time_are_all_messages(shop: Shop) -> N
     await shop.sent(1, purpose="notification")
     found = await shop.client.get("/api/v1/messages", params={"since": "1960-01-01T00:00:00Z"})
     assert len(found.json["items"]) == 1
+
+
+async def test_a_test_is_sent_and_people_are_taken_off_the_list_over_the_api(shop: Shop) -> None:
+    path = f"{BLASTS}/{(await shop.blast(2))['id']}"
+    tested = await shop.client.post(f"{path}/test", {"to": ["+60123450001", "+60123450002"]})
+    assert (tested.status, len(tested.json["ids"])) == (201, 2)
+    for number in (0, 11):
+        assert (await shop.client.post(f"{path}/test", {"to": ["+60123450001"] * number})).status == 422
+    contacts = (await shop.client.get("/api/v1/contacts", params={"q": "60123451000"})).json["items"]
+    body = {"contacts": [contacts[0]["id"], str(uuid4())]}
+    assert (await shop.client.post(f"{path}/recipients/remove", body)).json == {"removed": 1}
+    assert (await shop.client.get(f"{path}/preview")).json["recipients"] == 1
+    assert (await shop.client.post(f"{path}/send", {})).status == 200
+    assert (await shop.client.post(f"{path}/recipients/remove", body)).code == "blast_active"

@@ -11,7 +11,15 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from antiphon.campaigns import list_queries, recipients, service
-from antiphon.campaigns.model import Campaign, CampaignChanges, Close, FollowUp, NewCampaign, NewRecipient
+from antiphon.campaigns.model import (
+    Campaign,
+    CampaignChanges,
+    Close,
+    FollowUp,
+    NewCampaign,
+    NewRecipient,
+    Removed,
+)
 from antiphon.campaigns.service import Wanted
 from antiphon.contacts import consent
 from antiphon.contacts import service as contacts
@@ -174,7 +182,9 @@ async def test_people_are_taken_off_the_list(conn: Connection, actor: Actor) -> 
     draft = await make.blast(conn, actor, await make.sender(conn, actor))
     person = await make.contact(conn, actor, "+60123450001")
     await make.listed(conn, actor, draft, "+60123450001", "+60123450002")
-    assert await recipients.remove_recipients(conn, actor, draft.id, [person.id, uuid4()]) == 1
+    assert await recipients.remove_recipients(conn, actor, draft.id, [person.id, uuid4()]) == Removed(
+        removed=1
+    )
     assert await list_queries.count_recipients(conn, actor.org_id, draft.id) == 1
 
 

@@ -462,6 +462,12 @@ def _campaign_rows(path: str) -> dict[str, Row]:
     async def recipient(world: World) -> Call:
         return Call((await draft(world),), {"recipients": [{"to": world.phone()}]})
 
+    async def listed(world: World) -> Call:
+        return Call((await draft(world),), {"contacts": [await world.contact()]})
+
+    async def tested(world: World) -> Call:
+        return Call((await draft(world),), {"to": [world.phone()]})
+
     one = f"{path}/{{campaign_id}}"
     return {
         f"GET {path}": plain(),
@@ -477,6 +483,8 @@ def _campaign_rows(path: str) -> dict[str, Row]:
         f"POST {one}/resume": on(paused),
         f"POST {one}/cancel": on(launched, {}),
         f"POST {one}/recipients": Row(recipient),
+        f"POST {one}/recipients/remove": Row(listed),
+        f"POST {one}/test": Row(tested),
         f"GET {one}/recipients": on(draft),
         f"GET {one}/recipients.csv": on(draft),
         f"GET {one}/funnel": on(draft),

@@ -13,7 +13,7 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 from msgspec import Meta, Struct
 
-from antiphon.campaigns import queries, recipients, results, service
+from antiphon.campaigns import queries, recipients, results, service, trial
 from antiphon.campaigns.model import (
     Added,
     Campaign,
@@ -25,11 +25,14 @@ from antiphon.campaigns.model import (
     NewCampaign,
     NewRecipient,
     Preview,
+    Removed,
     Status,
 )
+from antiphon.campaigns.trial import TestSend
 from antiphon.core.db import Connection
 from antiphon.core.paging import Page, check_limit
 from antiphon.messages.queries import Message
+from antiphon.messages.sending import Queued
 from antiphon.organizations.access import Moment, Permission, StrictBody, Unit, moment, requires
 from antiphon.organizations.model import Actor
 
@@ -106,6 +109,18 @@ async def delete_campaign(unit: Unit, kind: OfKind, campaign_id: UUID) -> None:
 async def preview_campaign(unit: Unit, kind: OfKind, campaign_id: UUID) -> Preview:
     """Whom it would reach if it were launched now, and why not the others."""
     return await unit.read(service.preview, campaign_id, kind)
+
+
+@post(
+    "/{campaign_id:uuid}/test",
+    **requires(Permission.CAMPAIGNS_LAUNCH),
+    dto=StrictBody[TestSend],
+    return_dto=None,
+)
+async def send_test(unit: Unit, kind: OfKind, campaign_id: UUID, data: TestSend) -> Queued:
+    """Send what it says to up to 10 people, by address or contact id, to see how it looks. These messages are in no
+    funnel, and who gets one is still reached by the campaign itself."""
+    return await unit.write(_of(kind, trial.send_test), campaign_id, data)
 
 
 # ---- under way -----------------------------------------------------------------------------------
@@ -211,6 +226,19 @@ async def add_recipients(unit: Unit, kind: OfKind, campaign_id: UUID, data: NewR
     return await unit.write(_of(kind, recipients.add_recipients), campaign_id, data.recipients)
 
 
+class Contacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Up to 1,000 contacts, by id."""
+
+    contacts: Annotated[list[UUID], Meta(min_length=1, max_length=1_000)]
+
+
+@post("/{campaign_id:uuid}/recipients/remove", **requires(Permission.CAMPAIGNS_WRITE), status_code=200,
+      dto=StrictBody[Contacts], return_dto=None)  # fmt: skip
+async def remove_recipients(unit: Unit, kind: OfKind, campaign_id: UUID, data: Contacts) -> Removed:
+    """Take people off a draft's own list. Who is in one of its groups is still reached: exclude them in `audience`."""
+    return await unit.write(_of(kind, recipients.remove_recipients), campaign_id, data.contacts)
+
+
 @get("/{campaign_id:uuid}/recipients", **requires(Permission.CAMPAIGNS_READ))
 async def list_recipients(
     unit: Unit,
@@ -259,7 +287,8 @@ async def export_recipients(
       return_dto=None)  # fmt: skip
 async def follow_up_campaign(unit: Unit, kind: OfKind, campaign_id: UUID, data: FollowUp) -> MadeFollowUp:
     """Make the next one, a draft, from those who stand at a stage of this one: sent, delivered, read, not_read,
-    not_replied, failed, skipped, unknown and others."""
+    not_replied, failed, skipped, unknown and others. To try just the failed once more: the stage `failed` (with
+    `reasons`, only those that failed so), nothing else, and launch what is made."""
     return await unit.write(_of(kind, recipients.follow_up), campaign_id, data)
 
 
@@ -271,9 +300,9 @@ async def close_sale(unit: Unit, kind: OfKind, campaign_id: UUID, data: Close) -
 
 
 _SHARED = [
-    create_campaign, list_campaigns, get_campaign, update_campaign, delete_campaign, preview_campaign, launch_campaign,
-    schedule_campaign, unschedule_campaign, pause_campaign, resume_campaign, cancel_campaign, add_recipients,
-    list_recipients, export_recipients, follow_up_campaign, close_sale,
+    create_campaign, list_campaigns, get_campaign, update_campaign, delete_campaign, preview_campaign, send_test,
+    launch_campaign, schedule_campaign, unschedule_campaign, pause_campaign, resume_campaign, cancel_campaign,
+    add_recipients, remove_recipients, list_recipients, export_recipients, follow_up_campaign, close_sale,
 ]  # fmt: skip
 
 

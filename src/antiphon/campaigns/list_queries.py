@@ -108,6 +108,22 @@ RECIPIENTS_AFTER = """
 """
 
 
+async def recipients_of(
+    conn: Connection, org_id: UUID, campaign_id: UUID, contact_ids: list[UUID]
+) -> dict[UUID, Recipient]:
+    """Those of these who are on the list, by contact id."""
+    found = await db.rows(
+        conn, Recipient, RECIPIENTS_OF, org_id=org_id, campaign_id=campaign_id, contacts=contact_ids
+    )
+    return {recipient.contact_id: recipient for recipient in found}
+
+
+RECIPIENTS_OF = """
+    SELECT contact_id, variables, text FROM campaign_recipients
+     WHERE org_id = %(org_id)s AND campaign_id = %(campaign_id)s AND contact_id = ANY (%(contacts)s::uuid[])
+"""
+
+
 async def middle_of_audience(
     conn: Connection, org_id: UUID, campaign_id: UUID, groups: list[UUID]
 ) -> UUID | None:

@@ -272,6 +272,12 @@ class Added(Struct, frozen=True, kw_only=True):
     wrong: list[FieldError]
 
 
+class Removed(Struct, frozen=True, kw_only=True):
+    """How many people were taken off a list."""
+
+    removed: int
+
+
 class MadeFollowUp(Struct, frozen=True, kw_only=True):
     """A follow-up, as a draft, and how many people are on its list."""
 

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from antiphon.campaigns import list_queries, model, queries, service, written
 from antiphon.campaigns.list_queries import Recipient
-from antiphon.campaigns.model import Added, Campaign, Close, FollowUp, MadeFollowUp, NewRecipient
+from antiphon.campaigns.model import Added, Campaign, Close, FollowUp, MadeFollowUp, NewRecipient, Removed
 from antiphon.contacts.addresses import normalize
 from antiphon.contacts.audience import Audience
 from antiphon.contacts.reaching import Reachable, reach
@@ -87,13 +87,13 @@ async def _reach_the_good(
 
 async def remove_recipients(
     conn: Connection, actor: Actor, campaign_id: UUID, contact_ids: list[UUID]
-) -> int:
-    """Take people off a draft's list; returns how many were on it."""
+) -> Removed:
+    """Take people off a draft's list. Who is not on it is passed over. Raises Conflict unless it is a draft."""
     campaign = await queries.lock(conn, actor.org_id, campaign_id)
     campaign.check_draft("relieved of recipients")
     removed = await list_queries.remove_recipients(conn, actor.org_id, campaign_id, contact_ids)
     await audit.record(conn, actor, "campaign.recipients_removed", campaign_id, removed=removed)
-    return removed
+    return Removed(removed=removed)
 
 
 async def follow_up(conn: Connection, actor: Actor, campaign_id: UUID, wanted: FollowUp) -> MadeFollowUp:
