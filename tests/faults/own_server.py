@@ -67,6 +67,11 @@ class OwnServer:
         with psycopg.connect(self.superuser_url, autocommit=True) as conn:
             conn.execute(statement)
 
+    def own(self, folder: Path) -> None:
+        """Let the server's user use a folder."""
+        [data] = (self._folder / "postgres").glob("[0-9]*")
+        os.chown(folder, data.stat().st_uid, data.stat().st_gid)
+
     def allow_connections(self, role: str, most: int) -> None:
         """How many connections a role may have; -1 is any number."""
         self.run(sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(sql.Identifier(role), sql.Literal(most)))
@@ -106,8 +111,9 @@ def own_server(**settings: str) -> Iterator[OwnServer]:
 def tiny_disk(megabytes: int) -> Iterator[Path | None]:
     """A disk that is soon full: a file system in memory, for root; None where mounting is not permitted."""
     folder = Path(tempfile.mkdtemp(prefix="antiphon-tiny-"))
-    mounted = os.geteuid() == 0 and not subprocess.call(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], stderr=subprocess.DEVNULL
+    mount = shutil.which("mount") if os.geteuid() == 0 else None
+    mounted = mount is not None and not subprocess.call(
+        [mount, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], stderr=subprocess.DEVNULL
     )
     try:
         yield folder if mounted else None
