@@ -7,8 +7,9 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from msgspec import structs
 
-from antiphon.contacts import consent, service
+from antiphon.contacts import consent, consent_queries, service
 from antiphon.contacts.consent import SuppressionFilter
 from antiphon.contacts.model import Contact, NewContact
 from antiphon.contacts.service import GroupChanges, NewGroup
@@ -110,6 +111,16 @@ async def test_the_newest_word_counts_and_every_word_is_kept(
         await service.record_consent(conn, actor, anna.id, Channel.PUSH, None, True, "form")
     with pytest.raises(NotFound):
         await service.record_consent(conn, actor, uuid4(), Channel.SMS, None, True, "form")
+
+
+async def test_a_fact_that_is_told_late_does_not_undo_a_newer_one(
+    conn: Connection, actor: Actor, anna: Contact
+) -> None:
+    newest = await service.record_consent(conn, actor, anna.id, Channel.SMS, None, False, "form")
+    late = structs.replace(newest, id=uuid4(), is_given=True, at=newest.at - timedelta(days=1))
+    await consent_queries.add_consent(conn, actor.org_id, late)
+    assert await given(conn, actor.org_id, "sms", "+4915123456789") is False
+    assert len((await service.list_consents(conn, actor, anna.id)).items) == 2
 
 
 # Suppressions

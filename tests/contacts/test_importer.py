@@ -260,6 +260,20 @@ async def test_a_known_person_gets_what_is_missing_and_keeps_the_rest(
     assert await everybody(database, actor, q="berg a@example") == [found]
 
 
+async def test_a_known_persons_other_number_is_kept_beside_the_primary_one(
+    database: Database, actor: Actor, path: Path
+) -> None:
+    await existing(database, actor, phone="+4915123456789", email="a@example.com")
+    done = await files.run(database, actor, path, "phone,email\n+4915123456780,a@example.com\n")
+    assert tally(done) == (0, 1, 0, 0)
+    (found,) = await everybody(database, actor)
+    assert {a.value: a.is_primary for a in found.addresses} == {
+        "a@example.com": True,
+        "+4915123456789": True,
+        "+4915123456780": False,
+    }
+
+
 async def test_overwriting_takes_all_that_the_file_says(database: Database, actor: Actor, path: Path) -> None:
     await existing(
         database,
@@ -370,7 +384,7 @@ async def test_takes_consent_from_its_columns(database: Database, actor: Actor, 
 async def test_never_undoes_a_withdrawal_nor_lifts_a_suppression(
     database: Database, actor: Actor, path: Path
 ) -> None:
-    await existing(database, actor, phone="+4915123456789")
+    known = await existing(database, actor, phone="+4915123456789")
     async with database.transaction(actor.org_id) as conn:
         await service.suppress(conn, actor, Channel.SMS, "+4915123456789", "opt_out", source="inbound")
     done = await files.run(
@@ -383,7 +397,9 @@ async def test_never_undoes_a_withdrawal_nor_lifts_a_suppression(
     }
     async with database.transaction(actor.org_id) as conn:
         found = await service.get_suppression(conn, actor, Channel.SMS, "+4915123456789")
+        facts = (await service.list_consents(conn, actor, known.id)).items
     assert found.lifted_at is None
+    assert {(fact.channel, fact.is_given) for fact in facts} == {("sms", False), ("whatsapp", True)}
 
 
 # Going on

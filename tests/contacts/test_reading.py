@@ -71,6 +71,12 @@ def test_reads_records_over_the_edges_of_chunks() -> None:
         line += 1 + row[1].count("\n")
 
 
+def test_a_line_end_over_the_edge_of_a_chunk_is_one_line_end() -> None:
+    for pad in range(5):  # with one of these, a chunk ends between CR and LF
+        content = b"phone,b" + b" " * pad + b"\r\n" + b"a,1\r\n" * 60_000
+        assert [record.line for record in records_of(content)] == list(range(2, 60_002))
+
+
 def rest_is_read(bad: bytes) -> tuple[list[tuple[int, str]], list[str]]:
     content = b"name,phone\nfirst,1\n" + bad + b"\n" + b"".join(b"after %d,2\n" % i for i in range(3))
     found = records_of(content)
