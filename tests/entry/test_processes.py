@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
+import shutil
 import signal
 import socket
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +90,34 @@ def test_nobody_privileged_may_serve_or_work(verb: str, machine: Machine, db_url
     assert done.code == 1
     assert "owns the tables" in done.err
     assert "ANTIPHON_APP_DATABASE_URL" in done.err
+
+
+@pytest.mark.slow
+def test_the_three_things_to_try_work_as_they_are_printed(machine: Machine) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    process = machine.start("up", "--demo", "--port", "0")
+    assert process.stdout is not None
+    printed = list(itertools.takewhile(lambda line: "Ctrl-C ends it" not in line, process.stdout))
+    commands = "".join(printed).replace("\\\n", " ").splitlines()
+    asked = [line for line in commands if line.startswith("curl ")]
+    assert len(asked) == 4, "".join(printed)
+    message, blast, funnel, replies = (_answer(command) for command in asked)
+    assert len(message["ids"]) == 1
+    assert blast["status"] == "active"
+    assert (funnel["recipients"] in (0, 500), set(replies)) == (True, {"items", "next"})
+    for _ in range(100):
+        if any(rung["reached"] for rung in _answer(asked[2])["stages"]):
+            break
+        time.sleep(0.2)
+    assert _answer(asked[2])["recipients"] == 500
+    assert _answer(asked[2])["stages"][0]["reached"] > 0
+    assert end(process) < ENDS_WITHIN
+
+
+def _answer(command: str) -> dict[str, Any]:
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30, check=True)
+    return json.loads(done.stdout)
 
 
 async def test_a_loop_that_fails_is_begun_again_until_it_is_stopped(

@@ -36,8 +36,11 @@ def up(
         return
 
     async def told(site: Site) -> None:
+        from antiphon.entry.cli import session
+
         _tell_address(site)
-        typer.echo("No organization yet? In another terminal: antiphon init 'My company'")
+        if not await session.organizations(site.urls.worker):
+            typer.echo("There is no organization yet. In another terminal: antiphon init 'My company'")
 
     async def run(stop: asyncio.Event) -> int:
         await running.up(settings, stop, told)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from antiphon.core import db, migrate, roles
+from antiphon.core import db, logging, migrate, roles
 from antiphon.core.crypto import Vault
 from antiphon.core.db import Connection, Database
 from antiphon.core.errors import Conflict, Problem
@@ -44,6 +45,8 @@ class Session(msgspec.Struct, frozen=True):
 
 def run(verb: Coroutine[Any, Any, T]) -> T:
     """Run a verb's work to its end; Ctrl-C breaks it off between two transactions or rolls the open one back."""
+    level = "debug" if os.environ.get("ANTIPHON_LOG_LEVEL", "").lower() == "debug" else "warning"
+    logging.setup(level)
     return asyncio.run(verb)
 
 

@@ -100,7 +100,7 @@ async def _draft(found: Session, home: Household) -> Campaign:
 
 def lines(site: Site, home: Household, blast: Campaign) -> list[str]:
     """What is printed when all is ready; each command works as it stands."""
-    key, json = f"-H 'Authorization: Bearer {home.token}'", "-H 'Content-Type: application/json'"
+    key, json = f"-H 'X-API-Key: {home.token}'", "-H 'Content-Type: application/json'"
     api = f"{site.url}/api/v1"
     moved = site.sock.getsockname()[1]
     wanted = site.settings.port
@@ -121,7 +121,7 @@ def lines(site: Site, home: Household, blast: Campaign) -> list[str]:
         "",
         f"curl -s {key} {json} -X POST {api}/blasts/{blast.id}/send -d '{{}}'",
         f"curl -s {key} {api}/blasts/{blast.id}/funnel",
-        f"{telling.program()} blast show last --watch",
+        telling.command(site.settings, "blast show last --watch"),
         "",
         "3. Read what people answered:",
         "",

@@ -165,6 +165,13 @@ def say_next(settings: Settings, campaign_id: UUID, message_id: UUID) -> None:
     typer.echo(f"  {antiphon} doctor")
 
 
+def command(settings: Settings, words: str) -> str:
+    """A command line that works in another terminal of this folder, whatever the environment there is."""
+    usual = Settings.from_env({}).data_dir
+    place = "" if settings.data_dir == usual or not settings.is_embedded else _near(settings.data_dir)
+    return f"{f'ANTIPHON_DATA_DIR={place} ' if place else ''}{program()} {words}"
+
+
 def program() -> str:
     """How this program is called from here: by its name where the shell finds it."""
     return "antiphon" if shutil.which("antiphon") else _near(Path(sys.argv[0]))
