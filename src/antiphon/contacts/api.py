@@ -1,4 +1,4 @@
-"""Routes of contacts: the people themselves, their addresses and what they agreed to. `routers` names all there are."""
+"""Routes of contacts: the people themselves and their addresses. What they agreed to is in `suppressions_api.py`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from uuid import UUID
 from litestar import Router, delete, get, patch, post
 from msgspec import Struct
 
-from antiphon.contacts import groups_api, imports_api, service, suppressions_api
-from antiphon.contacts.model import Consent, Contact, ContactChanges, NewAddress, NewContact
-from antiphon.core.channel import parse_channel
+from antiphon.contacts import groups_api, imports_api, service
+from antiphon.contacts.model import Contact, ContactChanges, NewAddress, NewContact
 from antiphon.core.db import Connection
 from antiphon.core.paging import Page
 from antiphon.organizations.access import Permission, StrictBody, Unit, moment, requires
@@ -148,7 +147,7 @@ async def _delete_many(conn: Connection, actor: Actor, contact_ids: Sequence[UUI
     return Deleted(await service.delete_many(conn, actor, contact_ids))
 
 
-# Addresses and consent
+# Addresses
 
 
 @post(
@@ -170,38 +169,6 @@ async def remove_address(unit: Unit, contact_id: UUID, address_id: UUID) -> Cont
     return await unit.write(service.remove_address, contact_id, address_id)
 
 
-@get("/{contact_id:uuid}/consents", **requires(Permission.CONTACTS_READ))
-async def list_consents(
-    unit: Unit, contact_id: UUID, limit: int | None = None, cursor: str | None = None
-) -> Page[Consent]:
-    """What a contact agreed to and withdrew, the newest first."""
-    return await unit.read(service.list_consents, contact_id, limit, cursor)
-
-
-class NewConsent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What somebody said. Without an address, the primary one of the channel's kind is meant."""
-
-    channel: str
-    is_given: bool
-    address: str | None = None
-    source: str = "api"
-    wording: str | None = None
-
-
-@post(
-    "/{contact_id:uuid}/consents",
-    **requires(Permission.CONTACTS_WRITE),
-    dto=StrictBody[NewConsent],
-    return_dto=None,
-)
-async def record_consent(unit: Unit, contact_id: UUID, data: NewConsent) -> Consent:
-    """Record that a contact agreed or withdrew, where, and in which words. Facts are appended, never changed."""
-    channel = parse_channel(data.channel)
-    return await unit.write(
-        service.record_consent, contact_id, channel, data.address, data.is_given, data.source, data.wording
-    )
-
-
 router = Router(
     "/contacts",
     route_handlers=[
@@ -216,10 +183,8 @@ router = Router(
         delete_contacts,
         add_address,
         remove_address,
-        list_consents,
-        record_consent,
         *imports_api.handlers,
     ],
     tags=["Contacts"],
 )
-routers = (groups_api.router, suppressions_api.router)
+routers = (groups_api.router,)

@@ -42,7 +42,8 @@ async def record_consent(
     """Append that a contact agreed (or withdrew) on a channel: where, and in which words.
 
     Without an address, the contact's primary one of the channel's kind. Raises NotFound, and Invalid for an address
-    that the contact has not. A suppression stays what it is.
+    that the contact has not. A suppression stays what it is. Marketing that waits already is in the outbox, a floor
+    above: `messages.withdrawal.record_consent` calls this and settles it in the same transaction.
     """
     contact = await queries.get(conn, actor.org_id, contact_id)
     kind = ADDRESS_KIND[channel]
@@ -127,9 +128,14 @@ async def suppress(
     return suppression
 
 
+async def find_owner(conn: Connection, actor: Actor, channel: Channel, address: str) -> UUID | None:
+    """The contact that has this address, stored as it is."""
+    pair = (str(ADDRESS_KIND[channel]), address)
+    return (await address_queries.owners(conn, actor.org_id, [pair])).get(pair)
+
+
 async def _withdraw(conn: Connection, actor: Actor, channel: Channel, value: str, source: str) -> None:
-    pair = (str(ADDRESS_KIND[channel]), value)
-    owner = (await address_queries.owners(conn, actor.org_id, [pair])).get(pair)
+    owner = await find_owner(conn, actor, channel, value)
     if owner is not None:
         await record_consent(conn, actor, owner, channel, value, is_given=False, source=source)
 

@@ -1,11 +1,13 @@
-"""Routes of suppressions. Adding one must also settle the messages that wait for the address, and those lie a floor
-above: `make_router` takes the function that does both, and whoever puts the application together hands it in."""
+"""Routes of suppressions and of consent. Forbidding must also settle the messages that wait for the address, and those
+lie a floor above: `make_routers` takes the functions that do both, and whoever puts the application together hands them
+in."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
+from uuid import UUID
 
 from litestar import Router, get, post
 from litestar.params import Parameter
@@ -13,7 +15,7 @@ from msgspec import Struct
 
 from antiphon.contacts import service
 from antiphon.contacts.consent import SuppressionFilter
-from antiphon.contacts.model import Suppression, SuppressionReason
+from antiphon.contacts.model import Consent, Suppression, SuppressionReason
 from antiphon.core.channel import Channel, parse_channel
 from antiphon.core.db import Connection
 from antiphon.core.paging import Page
@@ -22,7 +24,7 @@ from antiphon.organizations.model import Actor
 
 
 class Suppress(Protocol):
-    """`contacts.service.suppress`, or what wraps it."""
+    """`contacts.service.suppress`, and what follows from it."""
 
     def __call__(
         self,
@@ -36,6 +38,22 @@ class Suppress(Protocol):
         detail: str | None = None,
         until: datetime | None = None,
     ) -> Awaitable[Any]: ...
+
+
+class RecordConsent(Protocol):
+    """`contacts.service.record_consent`, and what follows from it."""
+
+    def __call__(
+        self,
+        conn: Connection,
+        actor: Actor,
+        contact_id: UUID,
+        channel: Channel,
+        address: str | None,
+        is_given: bool,
+        source: str,
+        wording: str | None = None,
+    ) -> Awaitable[Consent]: ...
 
 
 class NewSuppression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,22 +99,19 @@ async def lift_suppression(unit: Unit, data: FreedAddress) -> Suppression:
     return await unit.write(service.lift, parse_channel(data.channel), data.address)
 
 
-def make_router(suppress: Suppress) -> Router:
-    """The routes, with the function that forbids an address."""
+def make_routers(suppress: Suppress, record_consent: RecordConsent) -> list[Router]:
+    """The routes, with the functions that forbid an address and that append what a contact said."""
+    return [_suppressions(suppress), _consents(record_consent)]
 
+
+def _suppressions(suppress: Suppress) -> Router:
     async def forbid(conn: Connection, actor: Actor, data: NewSuppression) -> Suppression:
+        channel = parse_channel(data.channel)
         until = None if data.until is None else moment(data.until, "until")
         await suppress(
-            conn,
-            actor,
-            parse_channel(data.channel),
-            data.address,
-            data.reason,
-            source="api",
-            detail=data.detail,
-            until=until,
+            conn, actor, channel, data.address, data.reason, source="api", detail=data.detail, until=until
         )
-        return await service.get_suppression(conn, actor, parse_channel(data.channel), data.address)
+        return await service.get_suppression(conn, actor, channel, data.address)
 
     @post("/", **requires(Permission.CONTACTS_WRITE), dto=StrictBody[NewSuppression], return_dto=None)
     async def add_suppression(unit: Unit, data: NewSuppression) -> Suppression:
@@ -110,4 +125,36 @@ def make_router(suppress: Suppress) -> Router:
     )
 
 
-router = make_router(service.suppress)
+@get("/{contact_id:uuid}/consents", **requires(Permission.CONTACTS_READ))
+async def list_consents(
+    unit: Unit, contact_id: UUID, limit: int | None = None, cursor: str | None = None
+) -> Page[Consent]:
+    """What a contact agreed to and withdrew, the newest first."""
+    return await unit.read(service.list_consents, contact_id, limit, cursor)
+
+
+class NewConsent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody said. Without an address, the primary one of the channel's kind is meant."""
+
+    channel: str
+    is_given: bool
+    address: str | None = None
+    source: str = "api"
+    wording: str | None = None
+
+
+def _consents(append: RecordConsent) -> Router:
+    @post(
+        "/{contact_id:uuid}/consents",
+        **requires(Permission.CONTACTS_WRITE),
+        dto=StrictBody[NewConsent],
+        return_dto=None,
+    )
+    async def record_consent(unit: Unit, contact_id: UUID, data: NewConsent) -> Consent:
+        """Record that a contact agreed or withdrew, where, and in which words. Facts are appended, never changed."""
+        channel = parse_channel(data.channel)
+        return await unit.write(
+            append, contact_id, channel, data.address, data.is_given, data.source, data.wording
+        )
+
+    return Router("/contacts", route_handlers=[list_consents, record_consent], tags=["Contacts"])

@@ -15,10 +15,12 @@ from litestar.types import ASGIApp, ExceptionHandlersMap
 
 from antiphon.campaigns import api as campaigns
 from antiphon.contacts import api as contacts
+from antiphon.contacts import suppressions_api
 from antiphon.entry import edge, openapi, operations, problems, reference
 from antiphon.insights import api as insights
 from antiphon.messages import api as messages
 from antiphon.messages import lanes_api as lanes
+from antiphon.messages import withdrawal
 from antiphon.organizations import api as organizations
 from antiphon.organizations.access import Services, provide_unit
 from antiphon.receiving import api as receiving
@@ -41,6 +43,7 @@ def application(services: Services, more: Sequence[Any] = ()) -> ASGIApp:
 def litestar_application(services: Services | None, more: Sequence[Any] = ()) -> Litestar:
     """The routes, and `more` beside them; without services they can be looked at, not called."""
     routers = [router for feature in FEATURES for router in _routers(feature)]
+    routers += suppressions_api.make_routers(withdrawal.suppress, withdrawal.record_consent)
     with warnings.catch_warnings():
         # a plain parameter is a path or query parameter by its name; Litestar 3, which we do not use, wants it marked
         warnings.simplefilter("ignore", LitestarDeprecationWarning)

@@ -7,7 +7,7 @@ word, a reply. History lines and the funnel's differences are written by the sam
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ import msgspec
 
 from antiphon.core import db
 from antiphon.core.db import Connection
+from antiphon.events import service as events
 from antiphon.messages.model import Event, Fact, Ledger, advance
 
 NO_CAMPAIGN = UUID(int=0)
@@ -88,16 +89,59 @@ def settle(locked: dict[UUID, Locked], facts: Iterable[Fact]) -> list[Moved]:
     return [Moved(before=locked[id_], after=rows[id_], events=events[id_]) for id_ in sorted(rows)]
 
 
-async def write(conn: Connection, org_id: UUID, moved: list[Moved]) -> None:
-    """Store the rows, their history, and the differences that they make to the funnel."""
+Lines = set[tuple[UUID, str]]
+"""Lines of history: a message and the key of a fact about it."""
+
+
+async def write(conn: Connection, org_id: UUID, moved: list[Moved]) -> Lines:
+    """Store the rows, their history, and the differences that they make to the funnel; returns the lines that are new:
+    what was known already must have no consequences a second time."""
     if not moved:
-        return
+        return set()
     changed = [m.after for m in moved if m.after != m.before.row]
     lines = [_line(event) for m in moved for event in m.events]
-    await db.execute(
+    found = await db.tuples(
         conn, MOVE, org_id=org_id, rows=db.json(changed), lines=db.json(lines), deltas=db.json(_deltas(moved)),
         low=moved[0].after.id, high=moved[-1].after.id,
     )  # fmt: skip
+    news = {(message_id, key) for message_id, key, _ in found}
+    if found and found[0][2]:
+        await tell(conn, org_id, _changes(moved, news))
+    return news
+
+
+class StatusChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What the event `message_status_changed` says."""
+
+    id: UUID
+    campaign_id: UUID | None
+    contact_id: UUID | None
+    channel: str
+    old_status: str
+    status: str
+    reason: str = ""
+    code: str | None = None
+    at: datetime
+
+
+def _changes(moved: list[Moved], news: Lines) -> list[StatusChange]:
+    return [
+        StatusChange(
+            id=m.after.id, campaign_id=m.before.campaign_id, contact_id=m.before.contact_id, channel=m.before.channel,
+            old_status=event.old_status, status=event.new_status, reason=event.fact.reason, code=event.fact.code,
+            at=event.fact.at,
+        )
+        for m in moved
+        for event in m.events
+        if event.old_status != event.new_status and (m.after.id, event.fact.key) in news
+    ]  # fmt: skip
+
+
+async def tell(conn: Connection, org_id: UUID, changes: list[StatusChange]) -> None:
+    """Say that statuses have changed, in the transaction that changed them. For an organization in which somebody
+    wants to hear it: the statements that change them look whether anybody does, so that nobody pays who has none."""
+    subjects = [(change.id, msgspec.to_builtins(change)) for change in changes]
+    await events.emit_many(conn, org_id, "message_status_changed", subjects)
 
 
 def _line(event: Event) -> dict[str, object]:
@@ -155,12 +199,18 @@ WITH changed AS MATERIALIZED (
            message_id uuid, key text, kind text, source text, old_status text, new_status text, reason text, code text,
            attempt_no int, provider_at timestamptz, at timestamptz, detail jsonb)
         ON CONFLICT DO NOTHING
+    RETURNING message_id, key
+), counted AS (
+    INSERT INTO funnel_deltas (org_id, campaign_id, sender_id, channel, day, stage, reason, n)
+    SELECT %(org_id)s, campaign_id, sender_id, channel, day, stage, reason, n
+      FROM jsonb_to_recordset(%(deltas)s) AS d (
+           campaign_id uuid, sender_id uuid, channel text, day date, stage text, reason text, n int)
+        ON CONFLICT DO NOTHING
 )
-INSERT INTO funnel_deltas (org_id, campaign_id, sender_id, channel, day, stage, reason, n)
-SELECT %(org_id)s, campaign_id, sender_id, channel, day, stage, reason, n
-  FROM jsonb_to_recordset(%(deltas)s) AS d (
-       campaign_id uuid, sender_id uuid, channel text, day date, stage text, reason text, n int)
-    ON CONFLICT DO NOTHING
+SELECT t.message_id, t.key,
+       EXISTS (SELECT FROM event_subscriptions s
+                WHERE s.org_id = %(org_id)s AND s.name = 'message_status_changed' AND s.valid_until > now())
+  FROM told t
 """
 
 

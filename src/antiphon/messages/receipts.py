@@ -16,17 +16,21 @@ from uuid import UUID
 import msgspec
 
 from antiphon.core import db
-from antiphon.core.channel import Channel
 from antiphon.core.clock import now
 from antiphon.core.db import Connection
-from antiphon.core.ids import new_id
+from antiphon.core.ids import new_id, uuid7_at
 from antiphon.messages import consequences, ledger
-from antiphon.messages.ledger import Moved
+from antiphon.messages.ledger import Lines, Moved
 from antiphon.messages.model import Fact
 from antiphon.providers.contract import Receipt
 
 PARKED_FOR = timedelta(days=8)
 """Longer than the seven days for which Meta repeats."""
+
+FRESH = timedelta(minutes=10)
+"""A hand-over is stored within seconds of its first receipt. What is parked for longer is most likely nobody's, and
+looked at seldom: somebody else's webhooks must not cost us a look at each of them every second."""
+AT_ONCE = 500
 
 REASONS = {"failed": "undelivered", "bounced": "bounced"}
 
@@ -43,28 +47,47 @@ class _Target(msgspec.Struct, frozen=True):
     attempt_no: int | None
 
 
+class _Told(msgspec.Struct, frozen=True):
+    """A receipt and when it arrived."""
+
+    receipt: Receipt
+    at: datetime
+
+
 async def apply(
     conn: Connection,
     org_id: UUID,
     account_id: UUID,
     receipts: list[Receipt],
     source: Literal["webhook", "polling"],
-    *,
-    at: datetime | None = None,
 ) -> Applied:
     """Learn what a provider says about messages of one account; parks what names none of ours (yet)."""
-    arrived = at or now()
-    targets = await _find(conn, org_id, account_id, receipts)
+    at = now()
+    return await _apply(conn, org_id, account_id, [_Told(receipt, at) for receipt in receipts], source)
+
+
+async def _apply(
+    conn: Connection,
+    org_id: UUID,
+    account_id: UUID,
+    tolds: list[_Told],
+    source: Literal["webhook", "polling"],
+) -> Applied:
+    targets = await _find(conn, org_id, account_id, [told.receipt for told in tolds])
     facts: list[Fact] = []
-    strange: list[Receipt] = []
-    for receipt, target in zip(receipts, targets, strict=True):
+    said: dict[tuple[UUID, str], _Told] = {}
+    strange: list[_Told] = []
+    for told, target in zip(tolds, targets, strict=True):
         if target is None:
-            strange.append(receipt)
+            strange.append(told)
         else:
-            facts.append(_fact(receipt, target, source, arrived))
-    moved = await ledger.learn(conn, org_id, facts)
+            facts.append(_fact(told.receipt, target, source, told.at))
+            said.setdefault((target.message_id, told.receipt.dedupe_key), told)
+    moved = ledger.settle(await ledger.lock(conn, org_id, (fact.message_id for fact in facts)), facts)
+    news = await ledger.write(conn, org_id, moved)
     await _follow(conn, org_id, moved, source)
-    await _park(conn, org_id, account_id, strange, source, arrived)
+    await _obey(conn, org_id, moved, said, news)
+    await _park(conn, org_id, account_id, strange, source)
     return Applied(moved, len(strange))
 
 
@@ -131,15 +154,13 @@ FIND = """
 
 
 async def _follow(conn: Connection, org_id: UUID, moved: list[Moved], source: str) -> None:
-    """What a receipt settles beyond the row: queue rows that have nothing left to do, polls, suppressions."""
+    """What a receipt settles beyond the row: queue rows that have nothing left to do, and polls."""
     if not moved:
         return
     done = [m.after.id for m in moved if m.after.status in ("sent", "delivered", "read", "failed", "bounced")]
     final = [m.after.id for m in moved if m.after.status in ("read", "failed", "bounced")]
     heard = [m.after.id for m in moved if source == "webhook"]
     await db.execute(conn, SETTLE, org_id=org_id, done=done, final=final, heard=heard)
-    for m in moved:
-        await _suppress(conn, org_id, m)
 
 
 SETTLE = """
@@ -156,70 +177,81 @@ SETTLE = """
 """
 
 
-async def _suppress(conn: Connection, org_id: UUID, moved: Moved) -> None:
-    for event in moved.events:
-        fact = event.fact
-        if fact.kind in ("bounced", "complained", "unsubscribed"):
-            await consequences.forbid_after_receipt(
-                conn, org_id, Channel(moved.before.channel), moved.before.address, fact.kind, fact.message_id,
-                fact.detail or fact.kind,
-            )  # fmt: skip
-
-
-async def _park(
-    conn: Connection, org_id: UUID, account_id: UUID, receipts: list[Receipt], source: str, at: datetime
+async def _obey(
+    conn: Connection, org_id: UUID, moved: list[Moved], said: dict[tuple[UUID, str], _Told], news: Lines
 ) -> None:
-    if not receipts:
+    """Do what the receipts say of addresses, if it is news: a repetition must not undo what a person decided since."""
+    held = {m.before.row.id: m.before for m in moved}
+    for line, told in said.items():
+        if line in news:
+            await consequences.of_receipt(conn, org_id, held[line[0]], told.receipt, told.at)
+
+
+async def _park(conn: Connection, org_id: UUID, account_id: UUID, tolds: list[_Told], source: str) -> None:
+    if not tolds:
         return
     rows = [
-        {"id": new_id(), "name": r.provider_message_id or r.reference or "", "receipt": r} for r in receipts
+        {
+            "id": new_id(),
+            "name": told.receipt.provider_message_id or told.receipt.reference or "",
+            "receipt": told.receipt,
+            "at": told.at,
+            "expires_at": told.at + PARKED_FOR,
+        }
+        for told in tolds
     ]
-    await db.execute(
-        conn, PARK, org_id=org_id, account_id=account_id, source=source, at=at, expires_at=at + PARKED_FOR,
-        rows=db.json(rows),
-    )  # fmt: skip
+    await db.execute(conn, PARK, org_id=org_id, account_id=account_id, source=source, rows=db.json(rows))
 
 
 PARK = """
     INSERT INTO parked_receipts (org_id, id, account_id, provider_message_id, receipt, source, parked_at, expires_at)
-    SELECT %(org_id)s, id, %(account_id)s, name, receipt, %(source)s, %(at)s, %(expires_at)s
-      FROM jsonb_to_recordset(%(rows)s) AS r (id uuid, name text, receipt jsonb)
+    SELECT %(org_id)s, id, %(account_id)s, name, receipt, %(source)s, at, expires_at
+      FROM jsonb_to_recordset(%(rows)s) AS r (
+           id uuid, name text, receipt jsonb, at timestamptz, expires_at timestamptz)
         ON CONFLICT DO NOTHING
 """
 
 
-async def organizations_with_parked(conn: Connection) -> list[UUID]:
-    """Whose parked receipts may have found their message by now."""
-    return [row[0] for row in await db.tuples(conn, WITH_PARKED)]
+async def organizations_with_parked(conn: Connection, *, old: bool = False) -> list[UUID]:
+    """Whose receipts parked of late (`old`: at any time) may have found their message by now."""
+    return [row[0] for row in await db.tuples(conn, WITH_PARKED, low=_lowest(old))]
+
+
+def _lowest(old: bool) -> UUID:
+    """Where the ids of what is looked at begin: they carry the time of the parking."""
+    return UUID(int=0) if old else uuid7_at(int((now() - FRESH).timestamp() * 1000))
 
 
 WITH_PARKED = """
     SELECT DISTINCT org_id FROM parked_receipts  -- any organization: the worker looks for receipts that wait
+     WHERE id >= %(low)s
 """
 
 
-async def apply_parked(conn: Connection, org_id: UUID) -> int:
-    """Apply the parked receipts whose message is known now, and drop those that waited too long; returns how many
-    were applied."""
-    found = await db.tuples(conn, UNPARK, org_id=org_id)
-    await db.execute(conn, EXPIRE, org_id=org_id)
-    batches: dict[tuple[UUID, str], list[tuple[Receipt, datetime]]] = {}
+async def apply_parked(conn: Connection, org_id: UUID, *, old: bool = False) -> int:
+    """Apply receipts parked of late (`old`: at any time) whose message is known now, at most 500; returns how many.
+
+    `old` also drops those that have waited too long.
+    """
+    found = await db.tuples(conn, UNPARK, org_id=org_id, low=_lowest(old), limit=AT_ONCE)
+    if old:
+        await db.execute(conn, EXPIRE, org_id=org_id)
+    batches: dict[tuple[UUID, str], list[_Told]] = {}
     for account_id, source, receipt, at in found:
-        batches.setdefault((account_id, source), []).append((msgspec.convert(receipt, Receipt), at))
+        batches.setdefault((account_id, source), []).append(_Told(msgspec.convert(receipt, Receipt), at))
     for (account_id, source), waiting in batches.items():
-        way: Literal["webhook", "polling"] = "polling" if source == "polling" else "webhook"
-        await apply(conn, org_id, account_id, [r for r, _ in waiting], way, at=min(at for _, at in waiting))
+        await _apply(conn, org_id, account_id, waiting, "polling" if source == "polling" else "webhook")
     return len(found)
 
 
 UNPARK = """
     DELETE FROM parked_receipts r
-     WHERE r.org_id = %(org_id)s AND r.id IN (
+     WHERE r.org_id = %(org_id)s AND r.id = ANY (ARRAY(
            SELECT x.id FROM parked_receipts x
              JOIN provider_ids p ON p.org_id = x.org_id AND p.account_id = x.account_id
                                 AND p.provider_message_id = x.provider_message_id
-            WHERE x.org_id = %(org_id)s
-            ORDER BY x.id LIMIT 500 FOR UPDATE OF x SKIP LOCKED)
+            WHERE x.org_id = %(org_id)s AND x.id >= %(low)s
+            ORDER BY x.id LIMIT %(limit)s FOR UPDATE OF x SKIP LOCKED))
     RETURNING r.account_id, r.source, r.receipt, r.parked_at
 """
 
