@@ -398,6 +398,20 @@ def test_asking_about_nothing_asks_nothing(case: Case) -> None:
     assert play(case.provider.status_request(case.account, []))[0] == []
 
 
+@POLLED
+def test_a_round_of_questions_is_one_request(case: Case) -> None:
+    """The limit of requests a minute is kept by a pause between rounds."""
+    assert case.provider.status_request
+    assert case.provider.polling
+    answer = Response(status=200, headers={}, body=b"{}")
+    asked = [
+        LookUp(reference=f"r{n}", sender_address="s", provider_message_id=f"p{n}")
+        for n in range(case.provider.polling.batch)
+    ]
+    requests, _ = play(case.provider.status_request(case.account, asked), *[answer] * len(asked))
+    assert len(requests) == 1
+
+
 # ---- The record --------------------------------------------------------------------------------------
 
 

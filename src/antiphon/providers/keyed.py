@@ -257,7 +257,7 @@ KEYED = Provider(
     status_request=status_request,
     polling=Polling(
         by="reference",
-        batch=20,
+        batch=1,  # each look-up is a request of its own
         per_minute=600,
         rules=(
             PollRule(

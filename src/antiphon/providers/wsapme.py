@@ -355,7 +355,7 @@ WSAPME = Provider(
     status_request=status_request,
     polling=Polling(
         by="provider_message_id",
-        batch=20,
+        batch=1,  # each look-up is a request of its own
         per_minute=60,
         rules=(
             PollRule(
