@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -40,7 +41,9 @@ async def measure(stage: Stage, quick: bool) -> list[Figure]:
         stage.sql(BARE_TABLE)
         token = await _prepare(app, org_id)
         bare_one = [request("/bare", token, _message(sender, n)) for n in range(singles)]
-        single, bare_single, keyed, bulk, bare_bulk = [], [], [], [], []
+        single: list[dict[str, Any]] = []
+        bare_single, keyed, bulk = single.copy(), single.copy(), single.copy()
+        bare_bulk: list[float] = []
         async with serving(stage) as port:
             plain = [request(MESSAGES, token, _message(sender, n)) for n in range(singles)]
             for turn in range(rounds):
@@ -55,18 +58,17 @@ async def measure(stage: Stage, quick: bool) -> list[Figure]:
                 bulk.append(await load(port, BULK_CONNECTIONS, 0, many, "201"))
                 bare_bulk.append(await _bare_bulk(app, sender, bulks))
         _check(stage, org_id, rounds * (2 * singles + bulks * MANY))
-    ceiling = statistics.median(run["rate"] for run in bare_single)
-    bulk_rate = statistics.median(run["rate"] for run in bulk) * MANY
-    bulk_ceiling = statistics.median(bare_bulk)
+    ceiling = _rate(bare_single)
+    bulk_rate, bulk_ceiling = _rate(bulk) * MANY, statistics.median(bare_bulk)
     return [
         *(
             Figure(
-                what=what, asked="≥ 1,500/s", measured=f"{(rate := statistics.median(run['rate'] for run in runs)):,.0f}/s",
+                what=what, asked="≥ 1,500/s", measured=f"{rate:,.0f}/s",
                 ceiling=f"{ceiling:,.0f}/s one bare row a request", ratio=f"{rate / ceiling:.2f}",
             )
-            for what, runs in (
-                (f"single POST /messages, {CONNECTIONS} connections, one process", single),
-                ("the same, each with an Idempotency-Key", keyed),
+            for what, rate in (
+                (f"single POST /messages, {CONNECTIONS} connections, one process", _rate(single)),
+                ("the same, each with an Idempotency-Key", _rate(keyed)),
             )
         ),
         Figure(
@@ -75,6 +77,10 @@ async def measure(stage: Stage, quick: bool) -> list[Figure]:
             ratio=f"{bulk_rate / bulk_ceiling:.2f}",
         ),
     ]  # fmt: skip
+
+
+def _rate(runs: list[dict[str, Any]]) -> float:
+    return statistics.median(run["rate"] for run in runs)
 
 
 async def _prepare(app: Database, org_id: UUID) -> str:

@@ -25,7 +25,8 @@ from benchmarks.stage import Figure, Stage, contacts, organization
 async def measure(stage: Stage, quick: bool) -> list[Figure]:
     """Medians of alternating runs; the ledger grows by the whole group with each."""
     count, rounds = (200_000, 1) if quick else (1_000_000, 3)
-    bare, whole = [], []
+    bare: list[float] = []
+    whole: list[float] = []
     stage.sql(BARE_TABLE)
     async with (
         Database.connect(stage.urls.app, size=4) as app,

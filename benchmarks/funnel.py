@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from statistics import quantiles
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 from uuid import UUID
 
 import aiohttp
@@ -117,7 +117,7 @@ async def _look(app: Database, org_id: UUID, campaign_id: UUID, get: _Get, times
 
 async def _explained(conn: Connection, statement: LiteralString, values: dict[str, Any]) -> float:
     cursor = psycopg.AsyncClientCursor(conn)
-    await cursor.execute(cast(LiteralString, "EXPLAIN (ANALYZE, FORMAT JSON) " + statement), values)
+    await cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, values)
     row = await cursor.fetchone()
     assert row is not None
     plan = row[0][0]

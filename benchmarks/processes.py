@@ -1,7 +1,7 @@
 """Server, worker and load generator as processes of their own, as they run in production.
 
-`python -m benchmarks.processes DATABASE_URL` is the server: the whole application, and beside it the bare route that the
-API is measured against. The worker is the command line's own `antiphon work`.
+`python -m benchmarks.processes DATABASE_URL` is the server: the whole application, and beside it the bare route that
+the API is measured against. The worker is the command line's own `antiphon work`.
 """
 
 from __future__ import annotations

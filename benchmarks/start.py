@@ -35,7 +35,9 @@ async def measure(stage: Stage, quick: bool) -> list[Figure]:
     del stage
     folder = FOLDER.with_name(FOLDER.name + "-up")
     shutil.rmtree(folder, ignore_errors=True)
-    bare, ready, memory = [], [], []
+    bare: list[float] = []
+    ready: list[float] = []
+    memory: list[float] = []
     try:
         await _up(folder, idle_for=1.0)  # prepares the machine
         for _ in range(1 if quick else 5):
