@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn
 
@@ -10,6 +11,9 @@ def main() -> NoReturn:
     """The program `antiphon`. Exit code 1: it could not be done, and standard error says what to do; 2: wrong usage."""
     from antiphon.entry.cli import tree
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter shows another
+            stream.reconfigure(errors="replace")
     try:
         tree.app()
     except KeyboardInterrupt:
