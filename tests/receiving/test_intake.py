@@ -179,6 +179,29 @@ async def test_while_the_database_is_away_the_answer_is_503_and_after_it_200(
     assert await shop.ask("SELECT count(*) FROM messages WHERE org_id = %(org_id)s") == [(1,)]
 
 
+FULL = """
+    CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;
+    CREATE TRIGGER full_disk BEFORE INSERT ON provider_events FOR EACH ROW EXECUTE FUNCTION no_space();
+"""
+
+
+async def test_on_a_full_disk_the_answer_is_503_and_nothing_is_half_written(
+    lonely: tuple[Shop, Client], db_urls: DatabaseUrls
+) -> None:
+    """The disk is full for the last statement of the transaction: a trigger raises PostgreSQL's own error, 53100."""
+    shop, client = lonely
+    body = messages(text("hello", "wamid.in"))
+    with psycopg.connect(db_urls.owner, autocommit=True) as owner:
+        owner.execute(FULL)
+        answers = await asyncio.gather(*(shop.post(client, body) for _ in range(5)))
+        assert {(a.status, a.code) for a in answers} == {(503, "database_full")}
+        assert await shop.ask("SELECT count(*) FROM contacts WHERE org_id = %(org_id)s") == [(0,)]
+        owner.execute("DROP TRIGGER full_disk ON provider_events")
+    assert (await shop.post(client, body)).status == 200
+    assert await shop.ask("SELECT count(*) FROM messages WHERE org_id = %(org_id)s") == [(1,)]
+
+
 async def test_more_than_can_wait_is_refused_at_once(street: Database, shop: Shop) -> None:
     door = await door_of(shop)
     done = await together(Intake(street, most_waiting=5), [delivery(door) for _ in range(20)])
