@@ -166,9 +166,7 @@ class _Runner:
             await self._give_up(job, text, found.given_up if isinstance(found, Guarded) else None)
         except AWAY:
             raise
-        except (
-            Exception
-        ) as trouble:  # nobody could be told; that it has ended is written all the same
+        except Exception as trouble:  # nobody could be told; that it has ended is written all the same
             log.error("job_given_up_unheard", kind=job.kind, job_id=job.id, exc_info=trouble)
             await self._give_up(job, text, None)
 
