@@ -22,7 +22,7 @@ import msgspec
 import uvloop
 from litestar import post
 
-from antiphon.core import heap
+from antiphon.core import heap, logging
 from antiphon.core.settings import Settings
 from antiphon.entry import server, web
 from antiphon.organizations.access import Services, public
@@ -145,6 +145,7 @@ def bare_route(services: Services) -> Any:
 
 async def serve(url: str) -> None:
     """Serve until SIGTERM; prints the port."""
+    logging.setup("warning", "console")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     sock = server.listen("127.0.0.1", 0)
