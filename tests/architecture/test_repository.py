@@ -97,7 +97,9 @@ def test_every_command_a_document_shows_exists(document: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_name_a_document_mentions_exists(document: str) -> None:
     for place, attribute in _MENTIONED.findall((ROOT / document).read_text()):
-        candidates = [PACKAGE / f"{place}.py", PACKAGE / place, ROOT / place, ROOT / f"{place}.py"]
+        candidates = [
+            PACKAGE / f"{place}.py", PACKAGE / place, ROOT / place, ROOT / f"{place}.py", ROOT / f"{place}.md",
+        ]  # fmt: skip
         found = next((path for path in candidates if path.exists()), None)
         assert found is not None, f"{document} mentions {place}, which does not exist"
         if attribute and found.suffix == ".py":
