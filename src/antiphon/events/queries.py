@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,24 @@ async def add_new(
         name=name,
         subject_id=subject_id,
         payload=db.json(payload),
+    )
+
+
+async def add_many_new(
+    conn: Connection, org_id: UUID, name: str, subjects: Sequence[tuple[UUID, dict[str, Any]]]
+) -> None:
+    """`add_new` for many subjects."""
+    await db.execute(
+        conn,
+        """
+        INSERT INTO events_new (org_id, name, subject_id, payload)
+        SELECT %(org_id)s, %(name)s, e.subject_id, e.payload
+          FROM jsonb_to_recordset(%(rows)s) AS e (subject_id uuid, payload jsonb)
+            ON CONFLICT DO NOTHING
+        """,
+        org_id=org_id,
+        name=name,
+        rows=db.json([{"subject_id": subject_id, "payload": payload} for subject_id, payload in subjects]),
     )
 
 

@@ -26,6 +26,14 @@ async def emit(
     await queries.add_new(conn, org_id, name, subject_id, payload)
 
 
+async def emit_many(
+    conn: Connection, org_id: UUID, name: str, subjects: Sequence[tuple[UUID, dict[str, Any]]]
+) -> None:
+    """Append one event of this name for each subject and payload, in their order, with one statement."""
+    if subjects:
+        await queries.add_many_new(conn, org_id, name, subjects)
+
+
 async def read(conn: Connection, org_id: UUID, after: int, limit: int) -> list[Event]:
     """Up to `limit` events with seq > after, in order, without a gap."""
     return await queries.read(conn, org_id, after, limit)

@@ -19,7 +19,7 @@ from antiphon.core.db import Connection
 from antiphon.messages import ledger
 from antiphon.messages.claim import Claimed
 from antiphon.messages.lanes import Owned
-from antiphon.messages.ledger import Locked
+from antiphon.messages.ledger import Locked, StatusChange
 from antiphon.messages.model import PROVEN, RETRIES, Fact, Settlement, backoff
 from antiphon.providers import registry
 from antiphon.providers.contract import (
@@ -126,7 +126,16 @@ async def record_accepted(
         low=tolds[0].claimed.message_id, high=tolds[-1].claimed.message_id,
         poll_first=poll.first_after if poll else None, poll_limit=poll.limit if poll else None,
     )  # fmt: skip
-    return {row[0] for row in found}
+    await ledger.tell(conn, lane.org_id, [_sent(row) for row in found if not row[1]])
+    return {row[0] for row in found if row[1]}
+
+
+def _sent(row: tuple[Any, ...]) -> StatusChange:
+    message_id, _, campaign_id, contact_id, channel, at = row
+    return StatusChange(
+        id=message_id, campaign_id=campaign_id, contact_id=contact_id, channel=channel, old_status="scheduled",
+        status="sent", at=at,
+    )  # fmt: skip
 
 
 ACCEPTED: LiteralString = """
@@ -157,7 +166,7 @@ WITH told AS MATERIALIZED (
        AND m.id = ANY (ARRAY(SELECT x.message_id FROM told x))
        AND m.id = t.message_id AND m.stage = 'scheduled' AND m.attempt_no = 0
        AND m.closed_at IS NULL AND m.replied_at IS NULL AND m.clicked_at IS NULL
-    RETURNING m.id, m.campaign_id, m.channel, m.day, t.at, t.detail
+    RETURNING m.id, m.campaign_id, m.contact_id, m.channel, m.day, t.at, t.detail
 ), gone AS (
     DELETE FROM outbox o
      WHERE o.org_id = %(org_id)s AND o.message_id = ANY (ARRAY(SELECT x.id FROM moved x)) AND o.attempt_no = 1
@@ -173,7 +182,13 @@ WITH told AS MATERIALIZED (
      GROUP BY m.campaign_id, m.channel, m.day, d.stage
         ON CONFLICT DO NOTHING
 )
-SELECT t.message_id FROM told t WHERE NOT EXISTS (SELECT FROM moved m WHERE m.id = t.message_id)
+SELECT t.message_id, true, NULL::uuid, NULL::uuid, NULL, NULL::timestamptz
+  FROM told t WHERE NOT EXISTS (SELECT FROM moved m WHERE m.id = t.message_id)
+UNION ALL
+SELECT m.id, false, m.campaign_id, m.contact_id, m.channel, m.at
+  FROM moved m
+ WHERE EXISTS (SELECT FROM event_subscriptions s
+                WHERE s.org_id = %(org_id)s AND s.name = 'message_status_changed' AND s.valid_until > now())
 """
 
 
