@@ -207,7 +207,7 @@ async def resolve_many(
     Raises Invalid naming every wrong one as `addresses[3]`.
     """
     kind = ADDRESS_KIND[channel]
-    values = await _normalized(conn, actor, kind, addresses)
+    values = await normalized(conn, actor, kind, addresses)
     owners = await address_queries.owners(conn, actor.org_id, {(kind, value) for value in values})
     missing = sorted({value for value in values if (kind, value) not in owners})
     if missing:
@@ -215,9 +215,13 @@ async def resolve_many(
     return [(owners[kind, value], value) for value in values]
 
 
-async def _normalized(
+async def normalized(
     conn: Connection, actor: Actor, kind: AddressKind, addresses: Sequence[str]
 ) -> list[str]:
+    """The stored spelling of each; national numbers are the organization's country's.
+
+    Raises Invalid naming every wrong one as `addresses[3]`.
+    """
     needs_country = kind is AddressKind.PHONE and not all(a.lstrip().startswith("+") for a in addresses)
     country = (await organizations.get(conn, actor.org_id)).country if needs_country else None
     values: list[str] = []

@@ -9,11 +9,11 @@ import msgspec
 
 from antiphon.core import db
 from antiphon.core.db import Connection
-from antiphon.core.errors import Conflict
+from antiphon.core.errors import Conflict, NotFound
 from antiphon.messages import lanes
 from antiphon.organizations.model import Actor
 from antiphon.senders import service as senders
-from antiphon.senders.model import NewSender, Sender, SenderChanges
+from antiphon.senders.model import NewSender, Sender, SenderChanges, name_key
 
 PAUSED = "paused by a person"
 
@@ -39,6 +39,50 @@ async def add_sender(conn: Connection, actor: Actor, new: NewSender) -> Sender:
     sender = await senders.add_sender(conn, actor, new)
     await _sync(conn, actor.org_id, sender)
     return sender
+
+
+async def road_of(
+    conn: Connection, org_id: UUID, id_or_name: str, traffic: lanes.TrafficClass
+) -> tuple[Sender, UUID]:
+    """The sender that somebody means by an id or a name, and the default gate of the class in its lane: one look.
+
+    Raises NotFound, and Conflict when the sender is not active.
+    """
+    found = await db.find(
+        conn,
+        _Road,
+        ROAD,
+        org_id=org_id,
+        sender_id=_uuid(id_or_name),
+        name_key=name_key(id_or_name),
+        traffic=traffic,
+    )
+    if found is None:
+        raise NotFound("sender", id_or_name)
+    sender = Sender(**{name: getattr(found, name) for name in Sender.__struct_fields__})
+    senders.check_usable(sender)
+    return sender, found.gate_id or await lanes.default_gate(conn, org_id, sender.id, traffic)
+
+
+class _Road(Sender, frozen=True, kw_only=True):
+    gate_id: UUID | None
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+ROAD = """
+    SELECT s.id, s.account_id, a.provider, s.channel, s.name, s.address, s.rate, s.daily_cap, s.in_flight, s.is_active,
+           s.created_at, s.updated_at, g.id AS gate_id
+      FROM senders s JOIN provider_accounts a ON a.org_id = s.org_id AND a.id = s.account_id
+      LEFT JOIN gates g ON g.org_id = s.org_id AND g.lane_id = s.id AND g.cause = 'default' AND g.class = %(traffic)s
+     WHERE s.org_id = %(org_id)s AND s.deleted_at IS NULL
+       AND CASE WHEN %(sender_id)s::uuid IS NULL THEN s.name_key = %(name_key)s ELSE s.id = %(sender_id)s END
+"""
 
 
 async def _sync(conn: Connection, org_id: UUID, sender: Sender) -> None:

@@ -23,12 +23,11 @@ from antiphon.core.clock import now
 from antiphon.core.db import Connection
 from antiphon.core.errors import FieldError, Invalid, Problem
 from antiphon.core.ids import new_id
-from antiphon.messages import lanes
+from antiphon.messages import lane_service, lanes
 from antiphon.messages.enqueue import NewMessage, enqueue
 from antiphon.organizations import audit
 from antiphon.organizations.access import Moment, moment
 from antiphon.organizations.model import Actor
-from antiphon.senders import service as senders
 from antiphon.senders.model import Sender
 from antiphon.templates import service as templates
 from antiphon.templates.model import TemplateVersion
@@ -125,16 +124,18 @@ async def _find_senders(
     conn: Connection, actor: Actor, known: _Known, messages: list[OutgoingMessage], errors: list[FieldError]
 ) -> None:
     """Each sender that is named, and the gate that its messages of this purpose wait behind."""
+    found: dict[tuple[str, str], UUID] = {}
     for i, m in enumerate(messages):
+        traffic = lanes.traffic_of(m.purpose)
+        if (m.sender, traffic) in found:
+            continue
         try:
-            if m.sender not in known.senders:
-                known.senders[m.sender] = await senders.usable_sender(conn, actor.org_id, m.sender)
+            sender, gate_id = await lane_service.road_of(conn, actor.org_id, m.sender, traffic)
         except Problem as problem:
             errors.append(FieldError(_at(i, "sender"), problem.detail, m.sender))
             continue
-        sender, traffic = known.senders[m.sender], lanes.traffic_of(m.purpose)
-        if (sender.id, traffic) not in known.gates:
-            known.gates[sender.id, traffic] = await lanes.default_gate(conn, actor.org_id, sender.id, traffic)
+        known.senders[m.sender], known.gates[sender.id, traffic] = sender, gate_id
+        found[m.sender, traffic] = gate_id
 
 
 async def _find_versions(

@@ -285,11 +285,16 @@ async def usable_sender(conn: Connection, org_id: UUID, id_or_name: str) -> Send
         if named is None:
             raise NotFound("sender", id_or_name) from None
         sender = named
+    check_usable(sender)
+    return sender
+
+
+def check_usable(sender: Sender) -> None:
+    """Raises Conflict for a sender that is not active."""
     if not sender.is_active:
         raise Conflict(
             "sender_not_active", f"the sender {sender.name!r} is not active; resume it or take another"
         )
-    return sender
 
 
 async def list_senders(
