@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 import psycopg
 
-from antiphon.core import logging, migrate, roles
+from antiphon.core import heap, logging, migrate, roles
 from antiphon.core.roles import DatabaseUrls, Prepared
 from antiphon.core.settings import Settings
 from antiphon.core.waking import wakes
@@ -160,9 +160,11 @@ async def serve_site(
         telling = asyncio.create_task(_tell(started, told, site))
         telling.add_done_callback(lambda _: stop.set() if started.is_set() and _failed(telling) else None)
         waking = asyncio.create_task(wakes.run(loops.deliver_through(ready.database), stop)) if wake else None
+        app = web.application(ready)
+        heap.settle()
         try:
             await server.serve(
-                web.application(ready), site.sock, stop, started=started,
+                app, site.sock, stop, started=started,
                 trusted_proxies=site.settings.trusted_proxies,
             )  # fmt: skip
         finally:
