@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from antiphon.core import db, ids
+from antiphon.core.channel import Purpose
 from antiphon.core.clock import now
 from antiphon.core.crypto import Vault
 from antiphon.core.db import Connection, Database
@@ -143,6 +144,7 @@ class Road(msgspec.Struct, frozen=True):
 def outgoing(sender: Sender, to: str, words: str, **fields: Any) -> OutgoingMessage:
     """A message of own text, unless the fields name another or a template."""
     said: dict[str, Any] = {} if "template" in fields else {"text": words}
+    fields["purpose"] = Purpose(fields.get("purpose", "transactional"))
     return OutgoingMessage(sender=str(sender.id), to=to, **{**said, **fields})
 
 

@@ -92,4 +92,4 @@ def needs_consent(purpose: Purpose, channel: Channel) -> bool:
 
     Whatever the answer, a suppressed address is never written to.
     """
-    return purpose is Purpose.MARKETING and channel in _MARKETING_NEEDS_YES
+    return purpose == Purpose.MARKETING and channel in _MARKETING_NEEDS_YES

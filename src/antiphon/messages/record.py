@@ -93,14 +93,23 @@ async def record(
     """Write a batch of outcomes; returns the messages that were accepted twice, by two attempts."""
     tolds = sorted(tolds, key=lambda t: t.claimed.message_id.int)
     first_tries = [t for t in tolds if isinstance(t.outcome, Accepted) and t.claimed.attempt_no == 1]
-    strange = await record_accepted(conn, lane, first_tries, poll)
     others = [t for t in tolds if t.claimed.attempt_no != 1 or not isinstance(t.outcome, Accepted)]
+    if others and first_tries:  # two steps would lock in an order of their own, and meet receipts in a circle
+        await db.execute(conn, LOCK_ALL, org_id=lane.org_id, ids=[t.claimed.message_id for t in tolds])
+    strange = await record_accepted(conn, lane, first_tries, poll)
     if strange:
         others = sorted(
             others + [t for t in first_tries if t.claimed.message_id in strange],
             key=lambda t: t.claimed.message_id.int,
         )
     return await record_any(conn, lane, others, poll, doubt_after) if others else []
+
+
+LOCK_ALL = """
+    SELECT FROM messages m WHERE m.org_id = %(org_id)s AND m.id = ANY(%(ids)s::uuid[])
+     ORDER BY m.id
+       FOR NO KEY UPDATE
+"""
 
 
 async def record_accepted(
