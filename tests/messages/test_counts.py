@@ -10,27 +10,66 @@ from typing import Literal
 
 import psycopg
 
-from antiphon.core import db, ids
+from antiphon.core import ids
 from antiphon.core.channel import Channel
 from antiphon.core.clock import now
 from antiphon.core.db import Connection, Database
 from antiphon.core.roles import DatabaseUrls
 from antiphon.messages import funnel, receipts, withdrawal
 from antiphon.messages.claim import Claimed, claim
-from antiphon.messages.lanes import take
+from antiphon.messages.lanes import Owned, take
 from antiphon.messages.record import Told, record
 from antiphon.providers.contract import Accepted, NotSent, Outcome, Receipt, Rejected, Unknown
-from tests.messages.road import build, dispatcher
+from tests.messages.road import Road, build, dispatcher
 from tests.simulator_process import Simulator
 
 COUNT = 600
 
 
+class Crowd:
+    """Everybody who moves the same messages at once; whose transaction was taken back tries again, and is noted."""
+
+    def __init__(self, road: Road, pool: Database, lane: Owned) -> None:
+        self.road, self.pool, self.lane = road, pool, lane
+        self.chance = random.Random(11)
+        self.taken_back: list[str] = []
+
+    async def outcomes(self, conn: Connection, batch: list[Claimed]) -> None:
+        tolds = [Told(claimed=c, outcome=_outcome(c), at=now()) for c in batch]
+        await record(conn, self.lane, tolds, poll=None, doubt_after=self.lane.doubt_after)
+
+    async def heard(self, conn: Connection, batch: list[Claimed]) -> None:
+        said = [_receipt(c, "delivered") for c in batch if c.message_id.int % 3]
+        said += [_receipt(c, "read") for c in batch if c.message_id.int % 3 == 1]
+        await receipts.apply(conn, self.road.org_id, self.road.sender.account_id, said, "webhook")
+
+    async def opted_out(self, conn: Connection, batch: list[Claimed]) -> None:
+        for c in batch[:4]:
+            await withdrawal.suppress(
+                conn, self.road.actor, Channel.WHATSAPP, c.address, "opt_out", source="test"
+            )
+
+    async def folded(self, conn: Connection, _: list[Claimed]) -> None:
+        await funnel.fold(conn, self.road.org_id, 50)
+
+    async def does(
+        self, what: Callable[[Connection, list[Claimed]], Awaitable[None]], batch: list[Claimed]
+    ) -> None:
+        await asyncio.sleep(self.chance.uniform(0, 0.4))
+        for _ in range(20):
+            try:
+                async with self.pool.transaction(self.road.org_id) as conn:
+                    await what(conn, batch)
+                return
+            except psycopg.errors.DeadlockDetected as error:
+                self.taken_back.append(f"{what.__name__}: {error}")
+        raise AssertionError(f"{what.__name__} never got through")
+
+
 async def test_counts_are_exact_after_outcomes_receipts_and_opt_outs_at_once(
     database: Database, db_urls: DatabaseUrls
 ) -> None:
-    chance, worker = random.Random(11), ids.new_id()
-    credentials = {"base_url": "http://127.0.0.1:9", "token": "any"}
+    credentials, worker = {"base_url": "http://127.0.0.1:9", "token": "any"}, ids.new_id()
     road = await build(
         database,
         database,
@@ -44,8 +83,7 @@ async def test_counts_are_exact_after_outcomes_receipts_and_opt_outs_at_once(
     )
     await road.send(COUNT)
     await road.send(40, text="the second to the same people")
-    await road.run("UPDATE lanes SET tokens = 1000 WHERE org_id = %(org_id)s")
-    await road.run("UPDATE lanes SET burst = 1000 WHERE org_id = %(org_id)s")
+    await road.run("UPDATE lanes SET tokens = 1000, burst = 1000 WHERE org_id = %(org_id)s")
     async with Database.connect(db_urls.worker, size=8) as pool:
         async with pool.transaction(road.org_id) as conn:
             lane = await take(conn, road.org_id, road.sender.id, worker, 120)
@@ -54,54 +92,21 @@ async def test_counts_are_exact_after_outcomes_receipts_and_opt_outs_at_once(
                 conn, lane, worker, room=1000, call_timeout=timedelta(seconds=60), lease=120, replay=None
             )
         assert len(claimed) == COUNT
+        crowd = Crowd(road, pool, lane)
         batches = [claimed[n : n + 60] for n in range(0, COUNT, 60)]
-        chance.shuffle(batches)
-        refusals: list[str] = []
-
-        async def outcomes(conn: Connection, batch: list[Claimed]) -> None:
-            tolds = [Told(claimed=c, outcome=_outcome(c), at=now()) for c in batch]
-            await record(conn, lane, tolds, poll=None, doubt_after=lane.doubt_after)
-
-        async def heard(conn: Connection, batch: list[Claimed]) -> None:
-            said = [_receipt(c, "delivered") for c in batch if c.message_id.int % 3]
-            said += [_receipt(c, "read") for c in batch if c.message_id.int % 3 == 1]
-            await receipts.apply(conn, road.org_id, road.sender.account_id, said, "webhook")
-
-        async def opted_out(conn: Connection, batch: list[Claimed]) -> None:
-            for c in batch[:4]:
-                await withdrawal.suppress(
-                    conn, road.actor, Channel.WHATSAPP, c.address, "opt_out", source="test"
-                )
-
-        async def folded(conn: Connection, _: list[Claimed]) -> None:
-            await funnel.fold(conn, road.org_id, 50)
-
-        async def doing(
-            what: Callable[[Connection, list[Claimed]], Awaitable[None]], batch: list[Claimed]
-        ) -> None:
-            await asyncio.sleep(chance.uniform(0, 0.4))
-            for _ in range(20):
-                try:
-                    async with pool.transaction(road.org_id) as conn:
-                        await what(conn, batch)
-                    return
-                except psycopg.errors.DeadlockDetected as error:
-                    refusals.append(f"{what.__name__}: {error}")
-            raise AssertionError(f"{what.__name__} never got through")
-
-        shuffled = [chance.sample(claimed, 60) for _ in range(12)]
+        crowd.chance.shuffle(batches)
+        shuffled = [crowd.chance.sample(claimed, 60) for _ in range(12)]
         await asyncio.gather(
-            *(doing(outcomes, batch) for batch in batches),
-            *(doing(heard, batch) for batch in [*batches, *shuffled]),
-            *(doing(opted_out, batch) for batch in batches),
-            *(doing(folded, []) for _ in range(20)),
+            *(crowd.does(crowd.outcomes, batch) for batch in batches),
+            *(crowd.does(crowd.heard, batch) for batch in [*batches, *shuffled]),
+            *(crowd.does(crowd.opted_out, batch) for batch in batches),
+            *(crowd.does(crowd.folded, []) for _ in range(20)),
         )
-    assert refusals == [], "locks are taken in one order: ledger rows by id, then queue rows"
+    assert crowd.taken_back == [], "locks are taken in one order: ledger rows by id, then queue rows"
     await road.healthy()
     async with road.database.transaction(road.org_id) as conn:
         await funnel.fold(conn, road.org_id)
-        left = await db.value(conn, "SELECT count(*) FROM funnel_deltas WHERE org_id = %(o)s", o=road.org_id)
-    assert left == 0
+    assert await road.run("SELECT FROM funnel_deltas WHERE org_id = %(org_id)s") == []
     await road.healthy()
 
 
