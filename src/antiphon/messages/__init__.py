@@ -24,6 +24,6 @@ The walk of one message out:
 Files: `model` (pure: statuses, facts) · `enqueue` · `lanes` (lanes and gates) · `pace` (pure: how many may leave now) ·
 `claim` · `record` (outcomes) · `ledger` (the one statement that moves ledger rows) · `recovery` (dead owners, doubts) ·
 `dispatch` (finds lanes) · `worker`, `lane_run` and `recording` (serve one) · `breaker` · `rendering` · `consequences` ·
-`withdrawal` · `receipts` · `polling` · `inbound` · `funnel` · `reading` · `explain` · `doctor` · `queries` ·
+`withdrawal` · `receipts` · `polling` · `doubts` · `inbound` · `funnel` · `reading` · `explain` · `doctor` · `queries` ·
 `lane_service` · `cancelation` · `sending` and `service` (the verbs) · `api` and `lanes_api`.
 """
