@@ -60,7 +60,7 @@ async def road_of(
     if found is None:
         raise NotFound("sender", id_or_name)
     sender = Sender(**{name: getattr(found, name) for name in Sender.__struct_fields__})
-    senders.check_usable(sender)
+    sender.check_usable()
     return sender, found.gate_id or await lanes.default_gate(conn, org_id, sender.id, traffic)
 
 

@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from antiphon.core import ids
 from antiphon.core.channel import Channel
-from antiphon.core.errors import FieldError, Invalid
+from antiphon.core.errors import Conflict, FieldError, Invalid
 from antiphon.providers import credentials
 from antiphon.providers.contract import Provider
 from antiphon.providers.credentials import CredentialField, Credentials
@@ -95,6 +95,13 @@ class Sender(Struct, frozen=True, kw_only=True):
     is_active: bool
     created_at: datetime
     updated_at: datetime
+
+    def check_usable(self) -> None:
+        """Raises Conflict for a sender that is not active."""
+        if not self.is_active:
+            raise Conflict(
+                "sender_not_active", f"the sender {self.name!r} is not active; resume it or take another"
+            )
 
 
 class NewAccount(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -285,16 +285,8 @@ async def usable_sender(conn: Connection, org_id: UUID, id_or_name: str) -> Send
         if named is None:
             raise NotFound("sender", id_or_name) from None
         sender = named
-    check_usable(sender)
+    sender.check_usable()
     return sender
-
-
-def check_usable(sender: Sender) -> None:
-    """Raises Conflict for a sender that is not active."""
-    if not sender.is_active:
-        raise Conflict(
-            "sender_not_active", f"the sender {sender.name!r} is not active; resume it or take another"
-        )
 
 
 async def list_senders(
