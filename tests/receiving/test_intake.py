@@ -211,6 +211,20 @@ async def test_more_than_can_wait_is_refused_at_once(street: Database, shop: Sho
     assert len(await shop.kept()) == 5
 
 
+async def test_who_has_waited_long_enough_is_refused_and_may_come_again(street: Database, shop: Shop) -> None:
+    """Somebody holds the message's row; the webhook is stored once they let go, although it was answered before."""
+    [message] = await shop.hand_over("wamid.1")
+    webhook = delivery(await door_of(shop), receipt("wamid.1"))
+    lock = "SELECT FROM messages WHERE org_id = %(org_id)s AND id = %(id)s FOR NO KEY UPDATE"
+    async with shop.database.transaction(shop.org_id) as conn:
+        await db.execute(conn, lock, org_id=shop.org_id, id=message)
+        with pytest.raises(Unavailable, match="not stored in time"):
+            await Intake(street, answer_within=0.2).keep(webhook)
+    await Intake(street).keep(webhook)
+    assert await shop.status(message) == "delivered"
+    assert len(await shop.kept()) == 1
+
+
 async def test_more_bytes_than_may_be_held_are_refused_before_they_are_read(street: Database) -> None:
     taken = Intake(street, most_bytes=1000)
     taken.bytes_held = 900

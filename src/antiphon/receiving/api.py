@@ -182,7 +182,7 @@ async def _read_body(intake: Intake, headers: Mapping[str, str], receive: Receiv
             if not message.get("more_body", False):
                 return piece if len(pieces) == 1 else b"".join(pieces)
             intake.check_room()
-    except Problem:
+    except BaseException:
         intake.bytes_held -= size
         raise
 

@@ -42,7 +42,12 @@ class _Waiting:
     delivery: Delivery
     committed: asyncio.Future[None]
 
+    def end_late(self) -> None:
+        """Whoever asked has waited long enough."""
+        self.end(Unavailable("database_slow", "not stored in time; send it again later"))
+
     def end(self, error: BaseException | None = None) -> None:
+        """Answer, once."""
         if self.committed.done():
             return
         if error is None:
@@ -55,9 +60,15 @@ class Intake:
     """What this process has taken in and not committed yet."""
 
     def __init__(
-        self, database: Database, *, most_waiting: int = MOST_WAITING, most_bytes: int = MOST_BYTES
+        self,
+        database: Database,
+        *,
+        most_waiting: int = MOST_WAITING,
+        most_bytes: int = MOST_BYTES,
+        answer_within: float = ANSWER_WITHIN,
     ) -> None:
         self._database = database
+        self._answer_within = answer_within
         self._most_waiting = most_waiting
         self._most_bytes = most_bytes
         self._waiting: deque[_Waiting] = deque()
@@ -84,7 +95,7 @@ class Intake:
             task = loop.create_task(self._commit_all(), name="webhook committer")
             self._committers.add(task)
             task.add_done_callback(self._committers.discard)
-        late = loop.call_later(ANSWER_WITHIN, waiting.end, _too_slow())
+        late = loop.call_later(self._answer_within, waiting.end_late)
         try:
             await waiting.committed
         finally:
@@ -174,10 +185,6 @@ class Intake:
             else:
                 waiting.end()
                 return
-
-
-def _too_slow() -> Problem:
-    return Unavailable("database_slow", f"not stored within {ANSWER_WITHIN:.0f} s; send it again later")
 
 
 def _deliveries(waiting: Sequence[_Waiting]) -> list[Delivery]:
