@@ -104,7 +104,7 @@ async def test_lists_by_every_filter(client: Client) -> None:
     assert await shown(active="false", group=group) == ["Person3", "Person1"]
     assert await shown(channel="email") == []
     assert await shown(created_from="2031-01-01T00:00:00Z") == []
-    assert len(await shown(created_to="4102444800000", created_from="0")) == 6
+    assert len(await shown(created_to="4102444800000", created_from="946684800000")) == 6
     first = (await client.get(CONTACTS, params={"limit": "4"})).json
     assert len((await client.get(CONTACTS, params={"cursor": first["next"]})).json["items"]) == 2
     for wrong in ({"limit": "0"}, {"cursor": "x"}, {"channel": "pigeon"}, {"group": "x"}):
