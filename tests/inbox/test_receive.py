@@ -236,6 +236,19 @@ async def test_stop_from_behind_an_opaque_id_forbids_the_phone(shop: Shop) -> No
     assert await suppressed(shop) == {AINA: "opt_out"}
 
 
+@pytest.mark.parametrize(
+    ("said", "forbidden"), [(["STOP"], True), (["STOP", "hm"], True), (["STOP", "START"], False)]
+)
+async def test_stop_from_an_unknown_phone_holds_once_the_phone_is_known(
+    shop: Shop, said: list[str], forbidden: bool
+) -> None:
+    for number, words in enumerate(said):
+        await write(shop, words, f"wamid.in{number}", sender="MY.7Qx1")
+    assert await suppressed(shop) == {}
+    await write(shop, "hello", "wamid.later", other_address="MY.7Qx1")
+    assert await suppressed(shop) == ({AINA: "opt_out"} if forbidden else {})
+
+
 async def test_stop_as_a_button_counts_and_as_an_emoji_reaction_does_not(shop: Shop) -> None:
     await write(shop, "Stop promotions", "wamid.in1", sender=BUDI, kind="reaction")
     await write(shop, "Stop promotions", "wamid.in2", kind="button")

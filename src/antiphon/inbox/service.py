@@ -23,8 +23,10 @@ from antiphon.events import service as events
 from antiphon.inbox import keywords
 from antiphon.inbox.keywords import Keyword
 from antiphon.messages import inbound as ledger_in
+from antiphon.messages import queries as messages
 from antiphon.messages import withdrawal
 from antiphon.messages.inbound import Received
+from antiphon.messages.queries import Filter, Message
 from antiphon.organizations.model import Actor
 from antiphon.providers.contract import Inbound
 
@@ -33,6 +35,8 @@ SOURCE = "keyword"
 SPOKEN = ("text", "button")
 """The kinds of message in which a keyword counts."""
 LONGEST_EVENT_TEXT = 2000
+LOOK_BACK = 200
+"""Messages of one contact that are searched for a STOP that had no address to forbid."""
 
 
 class Reception(Struct, frozen=True, kw_only=True):
@@ -129,11 +133,35 @@ async def _behind_opaque(conn: Connection, actor: Actor, inbound: Inbound, name:
 
 
 async def _add_if_free(conn: Connection, actor: Actor, contact_id: UUID, inbound: Inbound) -> None:
-    """A contact that was known by its opaque id only gets the phone that it shows now."""
+    """A contact known by its opaque id only gets the phone that it shows now, and a STOP that it wrote before holds."""
     kind = ADDRESS_KIND[inbound.channel]
     value = contact_model.normalize(kind, inbound.sender_address)
-    if await _owner(conn, actor, kind, value) is None:
-        await contacts.add_address(conn, actor, contact_id, NewAddress(kind=kind, value=value))
+    if await _owner(conn, actor, kind, value) is not None:
+        return
+    await contacts.add_address(conn, actor, contact_id, NewAddress(kind=kind, value=value))
+    if (stop := await _standing_stop(conn, actor.org_id, contact_id, inbound.channel)) is not None:
+        await withdrawal.suppress(
+            conn,
+            actor,
+            inbound.channel,
+            value,
+            "opt_out",
+            source=SOURCE,
+            detail=stop.text,
+            message_id=stop.id,
+        )
+
+
+async def _standing_stop(
+    conn: Connection, org_id: UUID, contact_id: UUID, channel: Channel
+) -> Message | None:
+    """The STOP that a contact wrote last, unless START came after it."""
+    theirs = Filter(direction="in", channel=channel, contact_id=contact_id)
+    for message in await messages.page(conn, org_id, theirs, None, LOOK_BACK):
+        keyword = None if message.is_automatic else keywords.find(message.text)
+        if keyword in (Keyword.STOP, Keyword.START):
+            return message if keyword is Keyword.STOP else None
+    return None
 
 
 async def _owner(conn: Connection, actor: Actor, kind: AddressKind, value: str) -> UUID | None:
