@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -70,12 +71,18 @@ class Machine(msgspec.Struct, frozen=True):
         assert done.code == 0, f"antiphon {' '.join(words)}: {done.code}\n{done.out}{done.err}"
         return done
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command that runs until it is told to end."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def started(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """A command that runs until it is told to end; at the latest at the end of the block."""
+        process = subprocess.Popen(
             [ANTIPHON, *words],
             env={**self.environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()

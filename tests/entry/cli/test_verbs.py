@@ -183,17 +183,17 @@ def test_an_import_stops_at_ctrl_c_and_goes_on_where_it_stopped(
         target.write("phone,name\n")
         target.writelines(f"+49151{10_000_000 + n},Guest {n}\n" for n in range(count))
     org_id = house.do("org", "list").out.splitlines()[1].split()[0]
-    process = house.start("contacts", "import", str(file), "--consent", "yes")
-    with psycopg.connect(db_urls.app, autocommit=True) as conn:
-        conn.execute(sql.SQL("SET app.org_id = {}").format(org_id))
-        for _ in range(2000):
-            if conn.execute("SELECT FROM imports WHERE position > 1").fetchone() is not None:
-                break
-            time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, out + err
-    assert "The same command goes on where it stopped." in out
-    assert "Traceback" not in err
+    with house.started("contacts", "import", str(file), "--consent", "yes") as process:
+        with psycopg.connect(db_urls.app, autocommit=True) as conn:
+            conn.execute(sql.SQL("SET app.org_id = {}").format(org_id))
+            for _ in range(2000):
+                if conn.execute("SELECT FROM imports WHERE position > 1").fetchone() is not None:
+                    break
+                time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 130, out + err
+        assert "The same command goes on where it stopped." in out
+        assert "Traceback" not in err
     done = house.do("contacts", "import", str(file), "--consent", "yes")
     assert f"{count:,} rows read, {count:,} new" in done.out
