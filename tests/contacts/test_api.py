@@ -193,6 +193,14 @@ async def test_a_dry_run_over_the_api_writes_no_contact(client: Client) -> None:
     assert (await client.get(CONTACTS)).json["items"] == []
 
 
+async def test_a_file_larger_than_other_requests_may_be_is_taken(client: Client) -> None:
+    content = files.people(10) + "x,y,12,," + "z" * 30_000 + "\n"
+    content += ("x,y,12,," + "z" * 30_000 + "\n") * 500
+    assert len(content) > 15_000_000
+    begun = await upload(client, content)
+    assert (begun.status, begun.json["total_bytes"]) == (202, len(content))
+
+
 async def test_the_same_file_sent_twice_is_one_import_and_can_be_canceled(client: Client) -> None:
     first, again = [(await upload(client, files.people(10))).json for _ in range(2)]
     assert first["id"] == again["id"]

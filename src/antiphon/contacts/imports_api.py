@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from antiphon.contacts import imports
 from antiphon.contacts.import_model import CONSENT_CHANNELS, Import, ImportOptions, ImportStatus
 from antiphon.contacts.jobs import ImportContacts
 from antiphon.core import ids
-from antiphon.core.errors import Invalid
+from antiphon.core.errors import Invalid, Unavailable
 from antiphon.core.paging import Page
 from antiphon.jobs import service as jobs
 from antiphon.organizations.access import Permission, Unit, requires
@@ -86,10 +87,18 @@ async def _import(unit: Unit, content: AsyncIterator[bytes], name: str, options:
 
 
 async def _receive(content: AsyncIterator[bytes], path: Path) -> None:
-    """Write the body to disk as it comes."""
-    with path.open("xb") as file:
-        async for part in content:
-            await asyncio.to_thread(file.write, part)
+    """Write the body to disk as it comes. Raises Unavailable when the disk is full."""
+    try:
+        with path.open("xb") as file:
+            async for part in content:
+                await asyncio.to_thread(file.write, part)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        text = (
+            "the disk that takes uploads is full; nothing was imported. Free space, then send the file again"
+        )
+        raise Unavailable("disk_full", text) from error
 
 
 def _map(said: Sequence[str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from antiphon.jobs.model import Continue, Done, Run
 from antiphon.organizations.model import Actor
 
 _PATIENCE = 20.0  # seconds that a step waits for the reader, its transaction open
+_LEFT_AFTER = 300.0
 _AGAIN = timedelta(seconds=1)
 _WAIT_FOR_OTHERS = timedelta(hours=1)
 
@@ -38,6 +39,7 @@ class _Open:
         self.reader = reader
         self.position = position
         self.coming = asyncio.ensure_future(reader.next())
+        self.used_at = clock.boottime()
 
 
 class Importing:
@@ -52,6 +54,7 @@ class Importing:
     async def __call__(self, conn: Connection, job: ImportContacts, run: Run) -> Continue | Done:
         """Store one batch. An import that was canceled is left as it is."""
         actor = Actor.system(run.org_id)
+        await self._close_left()
         stored = await import_records.get(conn, run.org_id, job.import_id)
         if stored.status != "running" or stored.file_path is None:
             await self._forget(conn, stored)
@@ -102,6 +105,7 @@ class Importing:
     async def _file(self, stored: Stored, path: Path) -> _Open:
         found = self.files.get(stored.id)
         if found is not None and found.position == stored.position:
+            found.used_at = clock.boottime()
             return found
         await self._close(stored.id)
         job = ImportJob(
@@ -132,6 +136,12 @@ class Importing:
             with contextlib.suppress(asyncio.CancelledError, ReadingFailed):
                 await found.coming
             await found.reader.close()
+
+    async def _close_left(self) -> None:
+        """Close files whose import another worker goes on with."""
+        oldest = clock.boottime() - _LEFT_AFTER
+        for import_id in [i for i, file in self.files.items() if file.used_at < oldest]:
+            await self._close(import_id)
 
     async def close(self) -> None:
         """Close every file; for the end of a worker."""
