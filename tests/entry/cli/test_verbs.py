@@ -44,7 +44,7 @@ def house(machine: Machine) -> Machine:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_blast_is_made_from_a_file_looked_at_stopped_and_gone_on_with(
     house: Machine, tmp_path: Path
 ) -> None:
