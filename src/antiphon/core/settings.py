@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     lease_seconds: float = 15.0
-    in_flight: int = 256
+    provider_connections: int = 512
     organization: str | None = None
     failpoints: str = ""
 
@@ -193,8 +193,8 @@ SETTINGS: tuple[Setting, ...] = (
             _one_of("console", "json")),
     Setting("lease_seconds", "ANTIPHON_LEASE_SECONDS", "15",
             "How long a worker owns a sender without saying so again, in seconds", _between(1, 300)),
-    Setting("in_flight", "ANTIPHON_IN_FLIGHT", "256",
-            "Most messages of one worker on the wire at a time: what a crash may leave in doubt", _whole(1, 4096)),
+    Setting("provider_connections", "ANTIPHON_PROVIDER_CONNECTIONS", "512",
+            "Most HTTP connections of one worker to providers; each sender has its own limit of calls at once", _whole(1, 4096)),
     Setting("organization", "ANTIPHON_ORGANIZATION", "the only one",
             "The organization that the command line works for: its id or its short name"),
     Setting("failpoints", "ANTIPHON_FAILPOINTS", "none",

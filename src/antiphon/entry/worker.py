@@ -52,8 +52,8 @@ async def working(
 def _http(settings: Settings) -> Client:
     """Accounts name the provider's address, so a customer could name one of ours: only the demo may go there."""
     if settings.private_hosts:
-        return Client(connections=settings.in_flight)
-    return Client.guarded(connections=settings.in_flight)
+        return Client(connections=settings.provider_connections)
+    return Client.guarded(connections=settings.provider_connections)
 
 
 def _mail(settings: Settings) -> MailClient:
