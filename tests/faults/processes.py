@@ -19,7 +19,7 @@ import psutil
 from antiphon.core.roles import DatabaseUrls
 
 SECRET = "a secret for tests that is long enough to be one"
-LEASE = 2.0
+LEASE = 1.5
 
 
 class WorkerProcess:

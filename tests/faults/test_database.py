@@ -19,7 +19,7 @@ from tests.faults.processes import Workers
 from tests.faults.scene import Scene, build_scene
 from tests.simulator_process import Simulator
 
-COUNT = 300
+COUNT = 200
 RATE = 50
 
 
@@ -92,7 +92,7 @@ async def test_without_a_free_connection_it_waits_and_goes_on_when_there_is_one(
             psycopg.connect(server.urls.worker)
         await asyncio.sleep(0.5)
         before = await scene.received()
-        await asyncio.sleep(4)
+        await asyncio.sleep(3)
         assert await scene.received() == before, "without a database nothing leaves"
         assert worker.is_running
     finally:

@@ -9,7 +9,7 @@ from tests.faults.processes import Workers
 from tests.faults.scene import Scene, build_scene
 from tests.simulator_process import Simulator
 
-COUNT = 300
+COUNT = 200
 
 
 async def test_told_to_end_under_load_it_ends_within_thirty_seconds_and_leaves_no_doubt(
@@ -19,7 +19,7 @@ async def test_told_to_end_under_load_it_ends_within_thirty_seconds_and_leaves_n
     await scene.takes(0.3)
     await scene.send(COUNT)
     worker = await workers.start()
-    await scene.progress(100)
+    await scene.progress(80)
     began = time.monotonic()
     worker.terminate()
     assert await worker.ended() == 0, worker.tail()

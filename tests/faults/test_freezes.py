@@ -11,7 +11,7 @@ from tests.faults.processes import LEASE, Workers
 from tests.faults.scene import IN_FLIGHT, Scene, build_scene
 from tests.simulator_process import Simulator
 
-COUNT = 300
+COUNT = 200
 
 
 async def moved(scene: Scene) -> None:
@@ -81,7 +81,7 @@ async def test_an_event_loop_that_stands_still_loses_its_lanes_and_doubles_nothi
 async def test_two_workers_share_the_senders_and_no_message_is_claimed_twice(
     database: Database, worker_database: Database, sim: Simulator, workers: Workers
 ) -> None:
-    scenes = [await build_scene(database, worker_database, sim, workers, rate=200) for _ in range(3)]
+    scenes = [await build_scene(database, worker_database, sim, workers, rate=200) for _ in range(2)]
     await workers.start()
     await workers.start()
     for scene in scenes:

@@ -14,7 +14,7 @@ from tests.faults.processes import Workers
 from tests.faults.scene import IN_FLIGHT, Scene, build_scene
 from tests.simulator_process import Simulator
 
-COUNT = 150
+COUNT = 100
 
 POINTS = {
     "claim_committed": "claimed and nothing rendered",
@@ -59,14 +59,14 @@ async def test_killed_while_the_provider_has_taken_them_and_withholds_its_answer
 async def test_killed_eight_times_at_random(
     database: Database, worker_database: Database, sim: Simulator, workers: Workers
 ) -> None:
-    chance, count, kills = random.Random(4711), 500, 8
+    chance, count, kills = random.Random(4711), 400, 8
     scene = await build_scene(database, worker_database, sim, workers, rate=50)
     await scene.takes(0.25)
     await scene.send(count)
     for _ in range(kills):
         worker = await workers.start()
         await scene.progress(10, more=True)
-        await asyncio.sleep(chance.uniform(0.0, 0.8))
+        await asyncio.sleep(chance.uniform(0.0, 0.5))
         worker.kill()
         await worker.ended()
     await workers.start()

@@ -6,7 +6,7 @@ import asyncio
 
 from tests.faults.scene import Scene
 
-COUNT = 300
+COUNT = 200
 
 FAULTS = (
     {"answer": "status", "status": 429, "retry_after": "1"},
