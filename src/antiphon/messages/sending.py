@@ -18,13 +18,14 @@ import msgspec
 from msgspec import Meta
 
 from antiphon.contacts.reaching import Reachable, reach
-from antiphon.core.channel import Channel, Purpose, needs_consent
+from antiphon.core.channel import ADDRESS_KIND, Channel, Purpose, needs_consent
 from antiphon.core.clock import now
 from antiphon.core.db import Connection
 from antiphon.core.errors import FieldError, Invalid, Problem
 from antiphon.core.ids import new_id
-from antiphon.messages import lane_service, lanes
+from antiphon.messages import lane_service, lanes, named
 from antiphon.messages.enqueue import NewMessage, enqueue
+from antiphon.messages.named import Asked, Named, Way
 from antiphon.organizations import audit
 from antiphon.organizations.access import Moment, moment
 from antiphon.organizations.model import Actor
@@ -74,7 +75,8 @@ class Queued(msgspec.Struct, frozen=True):
 class _Known(msgspec.Struct, kw_only=True):
     """What a batch refers to, each looked up once."""
 
-    senders: dict[str, Sender] = {}
+    named: Named
+    senders: dict[str, Way | Sender] = {}
     gates: dict[tuple[UUID, str], UUID] = {}
     versions: dict[tuple[str, str | None], TemplateVersion] = {}
     people: dict[tuple[str, str], Reachable] = {}
@@ -83,10 +85,10 @@ class _Known(msgspec.Struct, kw_only=True):
 async def send(conn: Connection, actor: Actor, messages: list[OutgoingMessage]) -> Queued:
     """Write the messages to the ledger and the queue. Raises Invalid naming every message that cannot be sent."""
     at = now()
-    known = _Known()
     errors: list[FieldError] = []
     for i, message in enumerate(messages):
         errors += _shape(i, message, at)
+    known = _Known(named=await _look_up(conn, actor, messages))
     for step in (_find_senders, _find_people, _find_versions):
         if not errors:
             await step(conn, actor, known, messages, errors)
@@ -98,6 +100,15 @@ async def send(conn: Connection, actor: Actor, messages: list[OutgoingMessage]) 
         conn, actor, "messages.sent", fresh[0].id if len(fresh) == 1 else None, count=len(fresh)
     )
     return Queued([m.id for m in fresh])
+
+
+async def _look_up(conn: Connection, actor: Actor, messages: list[OutgoingMessage]) -> Named:
+    asked = Asked(
+        senders={m.sender for m in messages},
+        templates={m.template for m in messages if m.template is not None},
+        people={m.to for m in messages if m.to is not None},
+    )
+    return await named.look_up(conn, actor.org_id, asked)
 
 
 def _at(i: int, field: str) -> str:
@@ -124,18 +135,20 @@ async def _find_senders(
     conn: Connection, actor: Actor, known: _Known, messages: list[OutgoingMessage], errors: list[FieldError]
 ) -> None:
     """Each sender that is named, and the gate that its messages of this purpose wait behind."""
-    found: dict[tuple[str, str], UUID] = {}
     for i, m in enumerate(messages):
         traffic = lanes.traffic_of(m.purpose)
-        if (m.sender, traffic) in found:
+        sender = known.senders.get(m.sender) or known.named.senders.get(m.sender)
+        if sender is not None and (sender.id, traffic) in known.gates:
+            continue
+        if isinstance(sender, Way) and sender.is_active and (gate_id := sender.gates.get(traffic)):
+            known.senders[m.sender], known.gates[sender.id, traffic] = sender, gate_id
             continue
         try:
-            sender, gate_id = await lane_service.road_of(conn, actor.org_id, m.sender, traffic)
+            made, gate_id = await lane_service.road_of(conn, actor.org_id, m.sender, traffic)
         except Problem as problem:
             errors.append(FieldError(_at(i, "sender"), problem.detail, m.sender))
             continue
-        known.senders[m.sender], known.gates[sender.id, traffic] = sender, gate_id
-        found[m.sender, traffic] = gate_id
+        known.senders[m.sender], known.gates[made.id, traffic] = made, gate_id
 
 
 async def _find_versions(
@@ -146,7 +159,11 @@ async def _find_versions(
         key = (m.template or "", _language(known, m))
         if m.template is None or key in known.versions:
             continue
+        text = known.named.templates.get(m.template)
         try:
+            if text is not None and (version_id := text.version_for(key[1])) is not None:
+                known.versions[key] = await named.version(conn, actor.org_id, version_id)
+                continue
             template = await templates.usable(conn, actor.org_id, m.template)
             known.versions[key] = await templates.active_version(conn, actor.org_id, template.id, key[1])
         except Problem as problem:
@@ -163,7 +180,11 @@ async def _find_people(
     """Every recipient, by channel and by what the request calls them; addresses that are new become contacts."""
     wanted: dict[Channel, dict[str, int]] = {}
     for i, m in enumerate(messages):
-        wanted.setdefault(known.senders[m.sender].channel, {}).setdefault(_name(m), i)
+        channel, name = known.senders[m.sender].channel, _name(m)
+        if (person := known.named.people.get((ADDRESS_KIND[channel], name))) is not None:
+            known.people[channel, name] = person
+        else:
+            wanted.setdefault(channel, {}).setdefault(name, i)
     for channel, names in wanted.items():
         found, wrong = await reach(conn, actor, channel, list(names))
         known.people |= {(channel, name): person for name, person in found.items()}
