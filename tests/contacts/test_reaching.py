@@ -39,11 +39,15 @@ async def test_ids_known_addresses_and_new_ones_are_reached_together(conn: Conne
     assert reached[names[3]].variables == {"phone": "+4915187654321"}
 
 
-async def test_what_is_wrong_is_said_of_each_name_and_nobody_is_made(conn: Connection, org_id: UUID) -> None:
+async def test_with_a_wrong_address_nobody_is_made_and_it_is_named(conn: Connection, org_id: UUID) -> None:
     actor = Actor.operator(org_id)
-    stranger = str(ids.new_id())
-    reached, wrong = await reach(conn, actor, Channel.SMS, ["+4915187654321", "nonsense", stranger])
+    reached, wrong = await reach(conn, actor, Channel.SMS, ["+4915187654321", "nonsense", str(ids.new_id())])
     assert (reached, list(wrong)) == ({}, ["nonsense"])
-    reached, wrong = await reach(conn, actor, Channel.SMS, ["+4915187654321", stranger])
-    assert wrong == {stranger: "there is no contact of this id"}
     assert await db.value(conn, "SELECT count(*) FROM contacts WHERE org_id = %(org_id)s", org_id=org_id) == 0
+
+
+async def test_an_unknown_id_hinders_no_other(conn: Connection, org_id: UUID) -> None:
+    stranger = str(ids.new_id())
+    reached, wrong = await reach(conn, Actor.operator(org_id), Channel.SMS, ["+4915187654321", stranger])
+    assert list(reached) == ["+4915187654321"]
+    assert wrong == {stranger: "there is no contact of this id"}

@@ -35,7 +35,8 @@ async def reach(
 ) -> tuple[dict[str, Reachable], dict[str, str]]:
     """For each name (an address, or a contact's id) the contact behind it; an address that nobody has becomes one.
 
-    The second part says of each other name what is wrong with it; if there is any, no contact is made.
+    The second part says of each other name what is wrong with it. With a wrong address among them nobody is reached and
+    no contact is made; an unknown id hinders no other.
     """
     ids = {name: UUID(name) for name in names if _is_id(name)}
     addresses = [name for name in names if name not in ids]
@@ -49,12 +50,11 @@ async def reach(
     by_id = {person.contact_id: person for person in people}
     reached = {name: by_id[id_] for name, id_ in ids.items() if id_ in by_id}
     wrong = {name: "there is no contact of this id" for name in ids if name not in reached}
-    if not wrong:
-        at = {person.at: person for person in people}
-        missing = list(dict.fromkeys(value for value in values if value not in at))
-        if missing:
-            at |= await _made(conn, actor, channel, missing)
-        reached |= {n: structs.replace(at[v], address=v) for n, v in zip(addresses, values, strict=True)}
+    at = {person.at: person for person in people}
+    missing = list(dict.fromkeys(value for value in values if value not in at))
+    if missing:
+        at |= await _made(conn, actor, channel, missing)
+    reached |= {n: structs.replace(at[v], address=v) for n, v in zip(addresses, values, strict=True)}
     return {name: person.shown for name, person in reached.items()}, wrong
 
 
