@@ -41,15 +41,20 @@ async def reach(
     ids = {name: UUID(name) for name in names if _is_id(name)}
     addresses = [name for name in names if name not in ids]
     kind = ADDRESS_KIND[channel]
+    wrong: dict[str, str] = {}
+    values: list[str] = []
     try:
         values = await address_service.normalized(conn, actor, kind, addresses)
     except Invalid as error:
         found = [(_INDEX.match(each.field), each.message) for each in error.errors]
-        return {}, {addresses[int(at[1])]: message for at, message in found if at}
+        wrong = {addresses[int(at[1])]: message for at, message in found if at}
     people = await _people(conn, actor.org_id, kind, list(ids.values()), values)
     by_id = {person.contact_id: person for person in people}
+    is_readable = not wrong
+    wrong |= {name: "there is no contact of this id" for name, id_ in ids.items() if id_ not in by_id}
+    if not is_readable:
+        return {}, wrong
     reached = {name: by_id[id_] for name, id_ in ids.items() if id_ in by_id}
-    wrong = {name: "there is no contact of this id" for name in ids if name not in reached}
     at = {person.at: person for person in people}
     missing = list(dict.fromkeys(value for value in values if value not in at))
     if missing:
