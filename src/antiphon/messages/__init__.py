@@ -25,5 +25,5 @@ Files: `model` (pure: statuses, facts) · `enqueue` · `lanes` (lanes and gates)
 `claim` · `record` (outcomes) · `ledger` (the one statement that moves ledger rows) · `recovery` (dead owners, doubts) ·
 `dispatch` (finds lanes) · `worker`, `lane_run` and `recording` (serve one) · `breaker` · `rendering` · `consequences` ·
 `withdrawal` · `receipts` · `polling` · `doubts` · `inbound` · `funnel` · `reading` · `explain` · `doctor` · `queries` ·
-`lane_service` · `cancelation` · `sending` and `service` (the verbs) · `api` and `lanes_api`.
+`lane_service` · `cancelation` · `named` (one look-up) · `sending` and `service` (the verbs) · `api` and `lanes_api`.
 """

@@ -137,11 +137,12 @@ async def _find_senders(
     """Each sender that is named, and the gate that its messages of this purpose wait behind."""
     for i, m in enumerate(messages):
         traffic = lanes.traffic_of(m.purpose)
-        sender = known.senders.get(m.sender) or known.named.senders.get(m.sender)
-        if sender is not None and (sender.id, traffic) in known.gates:
+        way = known.named.senders.get(m.sender)
+        if way is not None and way.is_active and traffic in way.gates:
+            known.senders[m.sender], known.gates[way.id, traffic] = way, way.gates[traffic]
             continue
-        if isinstance(sender, Way) and sender.is_active and (gate_id := sender.gates.get(traffic)):
-            known.senders[m.sender], known.gates[sender.id, traffic] = sender, gate_id
+        sender = known.senders.get(m.sender)
+        if sender is not None and (sender.id, traffic) in known.gates:
             continue
         try:
             made, gate_id = await lane_service.road_of(conn, actor.org_id, m.sender, traffic)
