@@ -331,8 +331,7 @@ async def test_a_paused_a_blocked_and_a_closed_lane_rest(
     await roads[1].run("UPDATE lanes SET blocked_until = now() + interval '1 hour' WHERE org_id = %(org_id)s")
     await roads[2].run("UPDATE gates SET is_open = false WHERE org_id = %(org_id)s")
     async with dispatcher(worker_database):
-        for road in roads:
-            await road.rests()
+        await asyncio.gather(*(road.rests() for road in roads))
     assert await sim.log(provider="keyed", operation="send") == []
 
 

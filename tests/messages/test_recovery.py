@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from antiphon.core import db
+from antiphon.core.channel import Channel
 from antiphon.core.db import Connection
-from antiphon.messages import doctor, receipts, recovery, service
+from antiphon.messages import doctor, receipts, recovery, service, withdrawal
 from antiphon.messages.claim import Claimed
 from antiphon.messages.lanes import Owned
 from antiphon.messages.model import CRASHES
@@ -404,6 +405,46 @@ async def test_accepted_outdoes_a_later_try_that_came_to_nothing(conn: Connectio
     assert await row.stands(conn) == ("failed", "rejected", None)
     await tell(conn, old, claimed, LATE["accepted"])
     assert await row.stands(conn) == ("sent", "", None)
+    await healthy(conn, org_id)
+
+
+# ---- what may not be sent again to find out
+
+
+async def test_what_may_have_been_sent_is_not_called_skipped_by_an_opt_out(
+    conn: Connection, org_id: UUID
+) -> None:
+    row = await one_message(conn, org_id)
+    _, _, lane, worker = await died(conn, row, replay=DAY)
+    await withdrawal.suppress(conn, row.actor, Channel.SMS, row.address, "opt_out", source="test")
+    assert await row.stands(conn) == ("unknown", "suppressed", 2)
+    await healthy(conn, org_id)
+    await expire(conn, org_id)
+    await recovery.resolve_doubts(conn, lane, worker)
+    assert await row.stands(conn) == ("unknown", "held", 3)
+    assert await claim_all(conn, lane, worker, replay=DAY) == []
+    await healthy(conn, org_id)
+
+
+async def test_nor_by_the_claim(conn: Connection, org_id: UUID) -> None:
+    row = await one_message(conn, org_id)
+    _, _, lane, worker = await died(conn, row, replay=DAY)
+    await db.execute(conn, "UPDATE outbox SET expires_at = now() WHERE org_id = %(org_id)s", org_id=org_id)
+    assert await claim_all(conn, lane, worker, replay=DAY) == []
+    assert await row.stands(conn) == ("unknown", "expired", 2)
+    await expire(conn, org_id)
+    await recovery.resolve_doubts(conn, lane, worker)
+    assert await row.stands(conn) == ("unknown", "held", 3)
+    await healthy(conn, org_id)
+
+
+async def test_what_was_tried_and_surely_not_sent_is_skipped(conn: Connection, org_id: UUID) -> None:
+    row = await one_message(conn, org_id)
+    lane, claimed = await row.handed_over(conn, NotSent(reason="refused"))
+    assert claimed.attempt_no == 1
+    await withdrawal.suppress(conn, row.actor, Channel.SMS, row.address, "opt_out", source="test")
+    assert await row.stands(conn) == ("skipped", "suppressed", None)
+    assert lane.epoch > 0
     await healthy(conn, org_id)
 
 

@@ -5,8 +5,8 @@ gate; `pace.share` divides the room; `CLAIM` takes it. Each condition that may f
 statement's CASE with one reason; a new condition is one more line. Closing a gate waits for a claim that shares the
 gate's row and stops every later one.
 
-A verdict is '' (send), a reason (skipped, for good), 'order' (put off: an earlier message to the contact is on its
-way), or 'key_expired' (in doubt: the provider has forgotten the key under which it may have been sent before). What may
+A verdict is '' (send), a reason (skipped, for good), or 'order' (put off: an earlier message to the contact is on its
+way). What may have been sent before is not skipped but in doubt, also when the provider has forgotten its key. What may
 go gets an attempt row; nothing is called before this has committed.
 """
 
@@ -95,17 +95,17 @@ async def claim(
         replay_until=view.now + replay * 0.8 if replay else None,
         tokens=tokens_now(view.bucket, view.now),
     )  # fmt: skip
-    expired = [_key_expired(row[0], row[1] - 1, view.now) for row in rows if row[-1]]
-    if expired:
-        await ledger.learn(conn, lane.org_id, expired)
+    doubts = [_doubt(row[0], row[1] - 1, row[-1], view.now) for row in rows if row[-1]]
+    if doubts:
+        await ledger.learn(conn, lane.org_id, doubts)
     return view, [Claimed(*row[:-1]) for row in rows if not row[-1]]
 
 
-def _key_expired(message_id: UUID, attempt_no: int, at: datetime) -> Fact:
+def _doubt(message_id: UUID, attempt_no: int, verdict: str, at: datetime) -> Fact:
+    """What may not go, but may have gone before, is not skipped: nobody knows."""
     return Fact(
-        message_id=message_id, kind="unknown", key=f"key_expired:{attempt_no}", at=at, source="dispatch",
-        reason="key_expired",
-        detail="it may have been sent before, and has waited longer than the provider remembers its key",
+        message_id=message_id, kind="unknown", key=f"{verdict}:{attempt_no}", at=at, source="dispatch", reason=verdict,
+        detail="it may have been sent before, and may not be sent again to find out",
     )  # fmt: skip
 
 
@@ -199,7 +199,11 @@ WITH open_gates AS MATERIALIZED (
                              WHERE a.org_id = %(org_id)s AND a.message_id = d.message_id AND a.attempt_no >= d.first_try
                                AND (a.outcome IS NULL OR a.outcome = 'unknown') AND a.replay_until <= %(now)s)
                 THEN 'key_expired'
-           ELSE '' END AS verdict
+           ELSE '' END AS verdict,
+           d.attempt_no > 0 AND EXISTS (
+               SELECT FROM attempts a
+                WHERE a.org_id = %(org_id)s AND a.message_id = d.message_id
+                  AND (a.outcome IS NULL OR a.outcome = 'unknown')) AS is_doubtful
       FROM due d
 ), opened AS (
     UPDATE outbox o SET state = 1, attempt_no = o.attempt_no + 1, due_at = %(give_up_at)s, wait_reason = NULL
@@ -220,18 +224,19 @@ WITH open_gates AS MATERIALIZED (
       FROM judged j WHERE j.verdict = ''
         ON CONFLICT DO NOTHING
 ), doubted AS (
-    UPDATE outbox o SET state = 2, due_at = %(now)s, wait_reason = 'key_expired'
+    UPDATE outbox o SET state = 2, due_at = %(now)s, wait_reason = 'unknown', resends = o.resends + 1
      WHERE o.org_id = %(org_id)s
-       AND o.message_id = ANY (ARRAY(SELECT j.message_id FROM judged j WHERE j.verdict = 'key_expired'))
+       AND o.message_id = ANY (ARRAY(SELECT j.message_id FROM judged j
+                                      WHERE j.is_doubtful AND j.verdict NOT IN ('', 'order')))
 ), refused AS (
     DELETE FROM outbox o
      WHERE o.org_id = %(org_id)s
        AND o.message_id = ANY (ARRAY(SELECT j.message_id FROM judged j
-                                      WHERE j.verdict NOT IN ('', 'order', 'key_expired')))
+                                      WHERE NOT j.is_doubtful AND j.verdict NOT IN ('', 'order')))
 ), skipped AS (
     UPDATE messages m SET status = 'skipped', stage = 'skipped', reason = j.verdict, skipped_at = %(now)s
       FROM judged j
-     WHERE m.org_id = %(org_id)s AND m.id = j.message_id AND j.verdict NOT IN ('', 'order', 'key_expired')
+     WHERE m.org_id = %(org_id)s AND m.id = j.message_id AND NOT j.is_doubtful AND j.verdict NOT IN ('', 'order')
        AND m.status = 'scheduled'
     RETURNING m.id, m.campaign_id, m.channel, m.day, m.reason
 ), told AS (
@@ -262,13 +267,13 @@ SELECT j.message_id, j.attempt_no + 1, j.message_id || ':' || j.first_try, j.cha
        j.resends, j.is_once, m.template_version_id, m.language, m.variables, m.reply_to_id, c.subject, c.text, c.html,
        coalesce((SELECT a.claimed_at FROM attempts a
                   WHERE j.attempt_no >= j.first_try AND a.org_id = %(org_id)s AND a.message_id = j.message_id
-                    AND a.attempt_no = j.first_try), %(now)s), j.verdict = 'key_expired'
+                    AND a.attempt_no = j.first_try), %(now)s), j.verdict
   FROM judged j
  CROSS JOIN LATERAL (SELECT x.template_version_id, x.language, x.variables, x.reply_to_id FROM messages x
                       WHERE x.org_id = %(org_id)s AND x.id = j.message_id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT y.subject, y.text, y.html FROM message_contents y
                       WHERE y.org_id = %(org_id)s AND y.message_id = j.message_id
                         AND m.template_version_id IS NULL OFFSET 0) c ON true
- WHERE j.verdict IN ('', 'key_expired')
+ WHERE j.verdict = '' OR (j.is_doubtful AND j.verdict <> 'order')
  ORDER BY j.order_at, j.message_id
 """

@@ -67,12 +67,19 @@ async def settle_waiting(
         purposes=[str(purpose) for purpose in purposes],
     )  # fmt: skip
     locked = await ledger.lock(conn, org_id, (row[0] for row in found))
+    doubted = await db.tuples(conn, DOUBT_WAITING, org_id=org_id, ids=sorted(locked), at=(at := now()))
     taken = await db.tuples(conn, TAKE_WAITING, org_id=org_id, ids=sorted(locked))
-    at = now()
     facts = [
         Fact(message_id=id_, kind="skipped", key="skipped", at=at, source="dispatch", reason=reason)
         for (id_,) in taken
     ]
+    facts += [
+        Fact(
+            message_id=id_, kind="unknown", key=f"{reason}:{attempt_no}", at=at, source="dispatch", reason=reason,
+            detail="it may have been sent before, and may not be sent again to find out",
+        )
+        for id_, attempt_no in doubted
+    ]  # fmt: skip
     await ledger.write(conn, org_id, ledger.settle(locked, facts))
     return len(taken)
 
@@ -85,6 +92,16 @@ WAITING = """
      WHERE a.org_id = %(org_id)s AND a.kind = %(kind)s AND a.value = %(address)s AND a.deleted_at IS NULL
        AND o.state = 0 AND o.channel = %(channel)s AND o.address = %(address)s
        AND o.purpose = ANY(%(purposes)s::text[])
+"""
+
+# What is tried again because nobody knows whether it was sent: it is not, and so it stays in doubt.
+DOUBT_WAITING = """
+    UPDATE outbox o SET state = 2, due_at = %(at)s, wait_reason = 'unknown', resends = o.resends + 1
+     WHERE o.org_id = %(org_id)s AND o.state = 0 AND o.message_id = ANY(%(ids)s::uuid[])
+       AND o.attempt_no > 0
+       AND EXISTS (SELECT FROM attempts a WHERE a.org_id = %(org_id)s AND a.message_id = o.message_id
+                      AND (a.outcome IS NULL OR a.outcome = 'unknown'))
+    RETURNING o.message_id, o.attempt_no
 """
 
 TAKE_WAITING = """
