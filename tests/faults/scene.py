@@ -58,6 +58,15 @@ class Scene(msgspec.Struct, frozen=True):
             await asyncio.sleep(0.05)
         raise AssertionError(f"fewer than {wanted} sends after {seconds} s: {await self.stands()}")
 
+    async def accepted(self, provider: str, count: int, seconds: float = 20) -> None:
+        """Wait until a provider has taken so many."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if (await self.sim.summary())["sends"].get(provider, {}).get("accepted", 0) >= count:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{provider} has not taken {count} after {seconds} s: {await self.stands()}")
+
     async def stands(self) -> dict[str, dict[str, int]]:
         """Statuses on both roads."""
         return {"keyed": await self.keyed.statuses(), "blind": await self.blind.statuses()}
