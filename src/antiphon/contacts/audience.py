@@ -24,7 +24,11 @@ CREATE_AUDIENCE_PAGE: LiteralString = """
 """
 # An organization that the statistics do not know yet seems to have one row, so any index that begins with it seems as
 # good as the right one, and what should be a probe scans all of it. A generic plan asks for the average instead.
-PLAN_FOR_ANYBODY: LiteralString = "SET LOCAL plan_cache_mode = force_generic_plan"
+# And what joins thousands of rows that the planner takes for ten must not become a loop in a loop.
+PLAN_FOR_ANYBODY: LiteralString = (
+    "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_nestloop = off"
+)
+LOOPS_AGAIN: LiteralString = "SET LOCAL enable_nestloop = on"
 
 
 class Audience(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,8 +58,7 @@ async def stage_audience(
     those that it has; `template_version_id` and `text` are a campaign's to fill. Up to `limit` people are looked at;
     excluded and deleted ones leave gaps, so a page may be short or empty. The end is None, never an empty page.
     """
-    await db.execute(conn, PLAN_FOR_ANYBODY)
-    await db.execute(conn, "SET LOCAL enable_nestloop = off")
+    await conn.execute(PLAN_FOR_ANYBODY, prepare=False)
     await db.execute(conn, CREATE_AUDIENCE_PAGE)
     await db.execute(conn, "DELETE FROM audience_page")
     found = await db.tuples(
@@ -70,7 +73,7 @@ async def stage_audience(
         exclude_groups=audience.exclude_groups,
         exclude_contacts=audience.exclude_contacts,
     )
-    await db.execute(conn, "SET LOCAL enable_nestloop = on")
+    await conn.execute(LOOPS_AGAIN, prepare=False)
     staged, last = found[0]
     return staged, last
 
@@ -128,7 +131,8 @@ STAGE: LiteralString = """
 
 async def count_audience(conn: Connection, org_id: UUID, audience: Audience) -> int:
     """How many people `stage_audience` would stage in all, the inactive among them."""
-    return await db.value(
+    await conn.execute(PLAN_FOR_ANYBODY, prepare=False)
+    counted = await db.value(
         conn,
         """
         SELECT count(*)
@@ -148,6 +152,8 @@ async def count_audience(conn: Connection, org_id: UUID, audience: Audience) -> 
         exclude_groups=audience.exclude_groups,
         exclude_contacts=audience.exclude_contacts,
     )
+    await conn.execute(LOOPS_AGAIN, prepare=False)
+    return counted
 
 
 async def check_audience(conn: Connection, org_id: UUID, audience: Audience) -> None:

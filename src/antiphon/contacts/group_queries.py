@@ -153,7 +153,9 @@ async def count_members(conn: Connection, org_id: UUID, group_id: UUID) -> int:
         """
         SELECT count(*)
           FROM group_members m
-          JOIN contacts c ON c.org_id = %(org_id)s AND c.id = m.contact_id AND c.deleted_at IS NULL
+         CROSS JOIN LATERAL (
+               SELECT FROM contacts c
+                WHERE c.org_id = %(org_id)s AND c.id = m.contact_id AND c.deleted_at IS NULL OFFSET 0) AS living
          WHERE m.org_id = %(org_id)s AND m.group_id = %(group_id)s
         """,
         org_id=org_id,

@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from antiphon.contacts import import_queries, import_records, queries
-from antiphon.contacts.audience import PLAN_FOR_ANYBODY
+from antiphon.contacts.audience import LOOPS_AGAIN, PLAN_FOR_ANYBODY
 from antiphon.contacts.import_model import Batch, LineError, Outcome, Plan, Stored
 from antiphon.core import clock, db
 from antiphon.core.db import Connection
@@ -46,7 +46,7 @@ async def store(
 ) -> Outcome:
     """Store a batch and list what it refused. With `dry_run` the same happens, and is undone. Raises Raced."""
     await db.execute(conn, BOUND_WAITS)
-    await db.execute(conn, PLAN_FOR_ANYBODY)
+    await conn.execute(PLAN_FOR_ANYBODY, prepare=False)
     await import_queries.create_tables(conn)
     if plan.options.dry_run:
         await conn.execute("SAVEPOINT dry_run")
@@ -54,6 +54,7 @@ async def store(
     outcome, errors = await _store_people(conn, org_id, stored, plan, batch, order)
     if plan.options.dry_run:
         await conn.execute("ROLLBACK TO SAVEPOINT dry_run")
+    await conn.execute(LOOPS_AGAIN, prepare=False)
     if errors:
         await import_queries.add_errors(conn, org_id, stored.id, errors)
     return outcome

@@ -186,9 +186,10 @@ async def save(conn: Connection, org_id: UUID, contacts: Sequence[Contact]) -> N
           FROM jsonb_to_recordset(%(contacts)s) AS x (
                id uuid, first_name text, last_name text, company text, language text, timezone text, country text,
                preferred_channel text, attributes jsonb, is_active boolean, search_text text, updated_at timestamptz)
-         WHERE c.org_id = %(org_id)s AND c.id = x.id
+         WHERE c.org_id = %(org_id)s AND c.id = ANY (%(ids)s::uuid[]) AND c.id = x.id
         """,
         org_id=org_id,
+        ids=[contact.id for contact in contacts],
         contacts=db.json([_searchable(contact) for contact in contacts]),
     )
 
@@ -201,7 +202,8 @@ async def reindex(conn: Connection, org_id: UUID, contact_ids: Sequence[UUID]) -
         """
         UPDATE contacts c SET search_text = x.search_text
           FROM unnest(%(ids)s::uuid[], %(texts)s::text[]) AS x (id, search_text)
-         WHERE c.org_id = %(org_id)s AND c.id = x.id AND c.search_text <> x.search_text
+         WHERE c.org_id = %(org_id)s AND c.id = ANY (%(ids)s::uuid[]) AND c.id = x.id
+           AND c.search_text <> x.search_text
         """,
         org_id=org_id,
         ids=[contact.id for contact in contacts],
