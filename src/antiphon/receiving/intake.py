@@ -27,6 +27,7 @@ COMMITS = metrics.histogram("webhook_commit", "How long the group commit of webh
 
 COMMITTERS = 2
 MOST_AT_ONCE = 128  # webhooks of one transaction
+LEAST_SHARE = 32  # webhooks; smaller transactions cost more than they gain
 MOST_EVENTS_AT_ONCE = 2_000
 GATHER = 0.001  # seconds that a committer lets the others catch up
 MOST_WAITING = 4_096  # webhooks
@@ -73,6 +74,7 @@ class Intake:
         self._most_bytes = most_bytes
         self._waiting: deque[_Waiting] = deque()
         self._committers: set[asyncio.Task[None]] = set()
+        self._committing = 0
         self.bytes_held = 0
 
     def check_room(self, more: int = 0) -> None:
@@ -106,12 +108,19 @@ class Intake:
         while self._waiting:
             await asyncio.sleep(GATHER)
             if batch := self._next_batch():
-                await self._commit(batch)
+                self._committing += len(batch)
+                try:
+                    await self._commit(batch)
+                finally:
+                    self._committing -= len(batch)
 
     def _next_batch(self) -> list[_Waiting]:
+        """This committer's share of all that is in here. Who took everything would leave the other without work, and
+        Python and PostgreSQL would take turns instead of working at the same time."""
         batch: list[_Waiting] = []
         events = 0
-        while self._waiting and len(batch) < MOST_AT_ONCE and events < MOST_EVENTS_AT_ONCE:
+        most = min(MOST_AT_ONCE, max(LEAST_SHARE, (len(self._waiting) + self._committing + 1) // COMMITTERS))
+        while self._waiting and len(batch) < most and events < MOST_EVENTS_AT_ONCE:
             waiting = self._waiting.popleft()
             if not waiting.committed.done():  # else nobody waits for it any more
                 batch.append(waiting)
