@@ -60,10 +60,16 @@ async def apply(
     account_id: UUID,
     receipts: list[Receipt],
     source: Literal["webhook", "polling"],
+    *,
+    is_polled: bool = True,
 ) -> Applied:
-    """Learn what a provider says about messages of one account; parks what names none of ours (yet)."""
+    """Learn what a provider says about messages of one account; parks what names none of ours (yet).
+
+    `is_polled` False: the caller knows that the account's provider is never asked for a status.
+    """
     at = now()
-    return await _apply(conn, org_id, account_id, [_Told(receipt, at) for receipt in receipts], source)
+    tolds = [_Told(receipt, at) for receipt in receipts]
+    return await _apply(conn, org_id, account_id, tolds, source, is_polled=is_polled)
 
 
 async def _apply(
@@ -72,6 +78,8 @@ async def _apply(
     account_id: UUID,
     tolds: list[_Told],
     source: Literal["webhook", "polling"],
+    *,
+    is_polled: bool = True,
 ) -> Applied:
     targets = await _find(conn, org_id, account_id, [told.receipt for told in tolds])
     facts: list[Fact] = []
@@ -85,7 +93,8 @@ async def _apply(
             said.setdefault((target.message_id, told.receipt.dedupe_key), told)
     moved = ledger.settle(await ledger.lock(conn, org_id, (fact.message_id for fact in facts)), facts)
     news = await ledger.write(conn, org_id, moved)
-    await _follow(conn, org_id, moved, source)
+    if is_polled or any(m.before.state is not None for m in moved):
+        await _follow(conn, org_id, moved, source)
     await _obey(conn, org_id, moved, said, news)
     await _park(conn, org_id, account_id, strange, source)
     return Applied(moved, len(strange))

@@ -58,7 +58,7 @@ async def store_piecewise(conn: Connection, org_id: UUID, delivery: Delivery) ->
     for receipt in part.receipts:
         try:
             async with db.organization(conn, org_id):
-                parked |= await _apply(conn, org_id, delivery.door.account_id, [receipt])
+                parked |= await _apply(conn, org_id, delivery.door, [receipt])
         except Exception as error:
             remarks.append(_defect(conn, delivery, error))
     for inbound in part.inbound:
@@ -81,19 +81,22 @@ def _defect(conn: Connection, delivery: Delivery, error: Exception) -> str:
 
 async def _apply_all(conn: Connection, org_id: UUID, parts: Sequence[tuple[Delivery, Sorted]]) -> Parked:
     """Each account's receipts in one go, the accounts in the same order everywhere, so that no two wait in a circle."""
+    doors: dict[UUID, Door] = {}
     by_account: dict[UUID, list[Receipt]] = {}
     for delivery, part in parts:
         if part.receipts:
+            doors[delivery.door.account_id] = delivery.door
             by_account.setdefault(delivery.door.account_id, []).extend(part.receipts)
     parked: Parked = set()
     for account_id in sorted(by_account):
         for some in _chunks(by_account[account_id], AT_ONCE):
-            parked |= await _apply(conn, org_id, account_id, some)
+            parked |= await _apply(conn, org_id, doors[account_id], some)
     return parked
 
 
-async def _apply(conn: Connection, org_id: UUID, account_id: UUID, some: list[Receipt]) -> Parked:
-    applied = await receipts.apply(conn, org_id, account_id, some, "webhook")
+async def _apply(conn: Connection, org_id: UUID, door: Door, some: list[Receipt]) -> Parked:
+    account_id, is_polled = door.account_id, door.provider.polling is not None
+    applied = await receipts.apply(conn, org_id, account_id, some, "webhook", is_polled=is_polled)
     if not applied.parked:
         return set()
     told = {event.fact.key for moved in applied.moved for event in moved.events}
