@@ -28,7 +28,9 @@ from antiphon.organizations.model import Actor
 )
 async def send_messages(unit: Unit, data: OutgoingMessage | OutgoingMessages) -> Queued:
     """Send one message, or up to 1,000 at once (all or none), now or scheduled."""
-    return await unit.write(sending.send, data.messages if isinstance(data, OutgoingMessages) else [data])
+    if isinstance(data, OutgoingMessages):
+        return await unit.write(sending.send, data.messages)
+    return await unit.write_together(sending.send_each, sending.send_one, data)
 
 
 @get("/", **requires(Permission.MESSAGES_READ))

@@ -102,6 +102,45 @@ async def send(conn: Connection, actor: Actor, messages: list[OutgoingMessage]) 
     return Queued([m.id for m in fresh])
 
 
+async def send_one(conn: Connection, actor: Actor, message: OutgoingMessage) -> Queued:
+    """`send` for one message."""
+    return await send(conn, actor, [message])
+
+
+async def send_each(conn: Connection, actor: Actor, messages: list[OutgoingMessage]) -> list[Queued | None]:
+    """Messages that have nothing to do with each other: each as `send_one` would, None for one that needs more than
+    to be looked up (a new contact, a national number) or is refused, of which nothing is written."""
+    at = now()
+    known = _Known(named=await _look_up(conn, actor, messages))
+    fresh = [await _usual(conn, actor, known, message, at) for message in messages]
+    made = [message for message in fresh if message is not None]
+    await enqueue(conn, actor.org_id, made)
+    await audit.record_each(conn, actor, "messages.sent", [message.id for message in made], count=1)
+    return [None if message is None else Queued([message.id]) for message in fresh]
+
+
+async def _usual(
+    conn: Connection, actor: Actor, known: _Known, m: OutgoingMessage, at: datetime
+) -> NewMessage | None:
+    """The message to be, if all that it names was found and fits; only an immutable version is fetched for it."""
+    way, traffic = known.named.senders.get(m.sender), lanes.traffic_of(m.purpose)
+    if way is None or not way.is_active or traffic not in way.gates or m.to is None:
+        return None
+    person = known.named.people.get((ADDRESS_KIND[way.channel], m.to))
+    if person is None:
+        return None
+    known.senders[m.sender], known.gates[way.id, traffic] = way, way.gates[traffic]
+    known.people[way.channel, m.to] = person
+    errors: list[FieldError] = []
+    try:
+        errors += _shape(0, m, at)
+        await _find_versions(conn, actor, known, [m], errors)
+        planned = None if errors else _plan(actor, known, 0, m, at, errors)
+    except Problem:
+        return None
+    return None if errors else planned
+
+
 async def _look_up(conn: Connection, actor: Actor, messages: list[OutgoingMessage]) -> Named:
     asked = Asked(
         senders={m.sender for m in messages},

@@ -14,8 +14,9 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
 
 import msgspec
 from litestar import Request
@@ -33,6 +34,7 @@ from antiphon.organizations import idempotency, queries, service
 from antiphon.organizations.body import StrictBody
 from antiphon.organizations.keyring import KeyRing, KnownKey
 from antiphon.organizations.model import Actor, Permission
+from antiphon.organizations.together import Together
 
 __all__ = [
     "Moment",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 P = ParamSpec("P")
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 AnyRequest = Request[Any, Any, Any]
@@ -62,6 +65,7 @@ class Services(msgspec.Struct, frozen=True):
     settings: Settings
     vault: Vault
     keys: KeyRing = msgspec.field(default_factory=KeyRing)
+    together: Together = msgspec.field(default_factory=Together)
 
 
 def requires(permission: Permission) -> dict[str, Any]:
@@ -166,10 +170,33 @@ class RequestUnit:
             await idempotency.finish(conn, org_id, call, answer)
         return result
 
+    async def write_together(
+        self,
+        each: Callable[[Connection, Actor, list[Item]], Awaitable[list[T | None]]],
+        alone: Callable[[Connection, Actor, Item], Awaitable[T]],
+        item: Item,
+    ) -> T:
+        """`write(alone, item)`, or its like in a transaction that other requests with the same key share.
+
+        `each` answers the usual items, and None for one that needs a closer look and is left to `alone`; so is every
+        request with an Idempotency-Key.
+        """
+        if self._request.headers.get("idempotency-key") is None:
+            begin = partial(self.transaction, is_shared=True)
+            result = await self.services.together.write(each, self.actor, begin, item)
+            if result is not None:
+                return result
+        return await self.write(alone, item)
+
     @contextlib.asynccontextmanager
-    async def transaction(self, *, read_only: bool = False) -> AsyncIterator[Connection]:
-        """A transaction for a route that needs several; it knows nothing of Idempotency-Key."""
+    async def transaction(
+        self, *, read_only: bool = False, is_shared: bool = False
+    ) -> AsyncIterator[Connection]:
+        """A transaction for a route that needs several; it knows nothing of Idempotency-Key. One that is shared checks
+        the key in any case: others may have come after this request was signed in."""
         org_id, key_id = self.actor.org_id, self._known.unchecked_id
+        if is_shared and self.actor.kind == "key":
+            key_id = UUID(self.actor.id)
         first = None if key_id is None else queries.is_key_in_force(org_id, key_id)
         async with (
             self._used(),

@@ -233,6 +233,22 @@ async def add_audit_entry(conn: Connection, org_id: UUID, entry: AuditEntry) -> 
     )
 
 
+async def add_audit_entries(conn: Connection, org_id: UUID, entries: list[AuditEntry]) -> None:
+    """Append several to the audit log."""
+    await db.execute(
+        conn,
+        """
+        INSERT INTO audit_log (org_id, id, actor_kind, actor_id, action, subject_id, detail)
+        SELECT %(org_id)s, e.id, e.actor_kind, e.actor_id, e.action, e.subject_id, e.detail
+          FROM jsonb_to_recordset(%(entries)s) AS e (
+               id uuid, actor_kind text, actor_id text, action text, subject_id uuid, detail jsonb)
+            ON CONFLICT DO NOTHING
+        """,
+        org_id=org_id,
+        entries=db.json(entries),
+    )
+
+
 class AuditFilter(Struct, frozen=True, kw_only=True):
     """Which entries to show; None shows all."""
 
