@@ -10,6 +10,7 @@ from uuid import UUID
 _RANDOM_BITS = 74
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _DIGIT = {letter: value for value, letter in enumerate(_ALPHABET)}
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _SHORT_LENGTH = 22  # 62**22 > 2**128
 
 _lock = threading.Lock()
@@ -36,11 +37,12 @@ def uuid7_at(milliseconds: int) -> UUID:
 
 def short(identifier: UUID) -> str:
     """The identifier as 22 letters and digits, in the same order as the identifiers themselves."""
-    rest, letters = identifier.int, ""
-    for _ in range(_SHORT_LENGTH):
-        rest, digit = divmod(rest, len(_ALPHABET))
-        letters = _ALPHABET[digit] + letters
-    return letters
+    rest, pairs = identifier.int, list[str]()
+    for _ in range(_SHORT_LENGTH // 2):
+        rest, pair = divmod(rest, len(_PAIRS))
+        pairs.append(_PAIRS[pair])
+    pairs.reverse()
+    return "".join(pairs)
 
 
 def parse_short(text: str) -> UUID:

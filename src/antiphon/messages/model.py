@@ -65,7 +65,7 @@ BACKOFF = timedelta(seconds=30)
 LONGEST_BACKOFF = timedelta(hours=1)
 
 
-class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The moving part of one ledger row, as it is locked, advanced and written."""
 
     id: UUID

@@ -28,6 +28,7 @@ from antiphon.providers.contract import Event, Unreadable
 from antiphon.receiving.doors import Doors, Name
 from antiphon.receiving.intake import Intake
 from antiphon.receiving.model import Delivery, Door
+from antiphon.senders.model import webhook_hash
 
 log = logging.get(__name__)
 
@@ -56,7 +57,7 @@ class _Request(Struct, frozen=True):
     method: str
     name: Name
     provider: str
-    secret: str
+    secret_hash: bytes
     headers: Mapping[str, str]
     query: Mapping[str, str]
 
@@ -68,7 +69,7 @@ async def take_webhook(scope: Scope, receive: Receive, send: Send) -> None:
     receiving = _receiving_of(head)
     try:
         request = _read_head(head)
-        door = await receiving.doors.find(request.name, request.provider, request.secret)
+        door = await receiving.doors.find(request.name, request.provider, request.secret_hash)
         if door is None:
             raise _nobody()
         match request.method:
@@ -110,24 +111,24 @@ def _nobody() -> Problem:
 
 def _read_head(scope: HTTPScope) -> _Request:
     scope["path_template"] = PATH  # what figures and logs show: the secret stays out
-    name, provider, secret = _read_path(scope["path"])
+    name, provider, secret_hash = _read_path(scope["path"])
     query = scope["query_string"].decode("latin-1")
     return _Request(
         method=scope["method"],
         name=name,
         provider=provider,
-        secret=secret,
+        secret_hash=secret_hash,
         headers={key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]},
         query=dict(parse_qsl(query, keep_blank_values=True)) if query else {},
     )
 
 
 @lru_cache(1024)
-def _read_path(path: str) -> tuple[Name, str, str]:
-    """Organization and account, provider, secret. Every webhook of an account has the same path."""
+def _read_path(path: str) -> tuple[Name, str, bytes]:
+    """Organization and account, provider, the secret's hash. Every webhook of an account has the same path."""
     try:
         provider, org, account, secret = path.strip("/").split("/")
-        return (ids.parse_short(org), ids.parse_short(account)), provider, secret
+        return (ids.parse_short(org), ids.parse_short(account)), provider, webhook_hash(secret)
     except ValueError:
         raise _nobody() from None
 
@@ -198,7 +199,7 @@ async def _believe(
     found = await _read(door, request, body)
     if found is None:
         renewed = await doors.renewed(request.name)
-        if renewed is None or renewed is door or not renewed.opens_to(request.provider, request.secret):
+        if renewed is None or renewed is door or not renewed.opens_to(request.provider, request.secret_hash):
             return None
         door = renewed
         found = await _read(door, request, body)

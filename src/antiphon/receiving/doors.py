@@ -50,15 +50,15 @@ class Doors:
         self._looking: dict[Name, asyncio.Task[_Known]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
 
-    async def find(self, name: Name, provider: str, secret: str) -> Door | None:
+    async def find(self, name: Name, provider: str, secret_hash: bytes) -> Door | None:
         """The door that the path opens, or None; nothing says whether account or secret was wrong."""
         known = self._known.get(name)
         if known is None or time.monotonic() - known.at > FRESH:
             known = await self._look(name)
-        if known.door is not None and known.door.opens_to(provider, secret):
+        if known.door is not None and known.door.opens_to(provider, secret_hash):
             return known.door
         again = await self.renewed(name)
-        return again if again is not None and again.opens_to(provider, secret) else None
+        return again if again is not None and again.opens_to(provider, secret_hash) else None
 
     async def renewed(self, name: Name) -> Door | None:
         """The door looked up again, unless that was done within the last second."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -41,9 +42,9 @@ class Door(Struct, frozen=True, kw_only=True):
     def account_id(self) -> UUID:
         return self.row.id
 
-    def opens_to(self, provider: str, secret: str) -> bool:
+    def opens_to(self, provider: str, secret_hash: bytes) -> bool:
         """Do the path's provider and secret fit? Takes the same time for every wrong secret."""
-        return self.row.knows(secret) and self.row.provider == provider
+        return hmac.compare_digest(self.row.webhook_hash, secret_hash) and self.row.provider == provider
 
     def sender_of(self, inbound: Inbound) -> UUID | None:
         """Which sender was written to: the one that is named, else the only one there is on that channel."""
