@@ -25,9 +25,10 @@ log = logging.get(__name__)
 
 COMMITS = metrics.histogram("webhook_commit", "How long the group commit of webhooks took")
 
-COMMITTERS = 2
+COMMITTERS = (
+    2  # one waits for the disk while the other works; more, or equal shares, make smaller batches for nothing
+)
 MOST_AT_ONCE = 128  # webhooks of one transaction
-LEAST_SHARE = 32  # webhooks; smaller transactions cost more than they gain
 MOST_EVENTS_AT_ONCE = 2_000
 GATHER = 0.001  # seconds that a committer lets the others catch up
 MOST_WAITING = 4_096  # webhooks
@@ -74,7 +75,6 @@ class Intake:
         self._most_bytes = most_bytes
         self._waiting: deque[_Waiting] = deque()
         self._committers: set[asyncio.Task[None]] = set()
-        self._committing = 0
         self.bytes_held = 0
 
     def check_room(self, more: int = 0) -> None:
@@ -108,19 +108,12 @@ class Intake:
         while self._waiting:
             await asyncio.sleep(GATHER)
             if batch := self._next_batch():
-                self._committing += len(batch)
-                try:
-                    await self._commit(batch)
-                finally:
-                    self._committing -= len(batch)
+                await self._commit(batch)
 
     def _next_batch(self) -> list[_Waiting]:
-        """This committer's share of all that is in here. Who took everything would leave the other without work, and
-        Python and PostgreSQL would take turns instead of working at the same time."""
         batch: list[_Waiting] = []
         events = 0
-        most = min(MOST_AT_ONCE, max(LEAST_SHARE, (len(self._waiting) + self._committing + 1) // COMMITTERS))
-        while self._waiting and len(batch) < most and events < MOST_EVENTS_AT_ONCE:
+        while self._waiting and len(batch) < MOST_AT_ONCE and events < MOST_EVENTS_AT_ONCE:
             waiting = self._waiting.popleft()
             if not waiting.committed.done():  # else nobody waits for it any more
                 batch.append(waiting)
